@@ -1,0 +1,158 @@
+"""Acting in an environment as a source of batches: act, learn while the games are stepping, store, repeat.
+
+The order of events never depends on timing: actions are sent, the updates that are due run on what the memory held
+before, then the step is received and stored. Where the backend steps its games in threads of its own the two overlap.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.core import Agent, Purpose, derived_seed
+from aprendiz.loop import Outcome, Source, Work, crossed
+from aprendiz.replay import Replay
+from envs.core import Env, Step
+
+RECENT_GAMES = 100
+
+
+class ActingSource(Source):
+    """Plays N games with an agent, fills a replay memory, and hands out batches when updates are due.
+
+    Args:
+        warmup_env_steps: no updates before so many environment steps have been stored.
+        train_period_env_steps: one update for every so many environment steps.
+        clip_rewards: rewards are stored as their sign (Mnih et al. 2015); scores are never clipped.
+        life_loss_ends_value: a lost life has a discount of zero while the game, and its score, go on.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        env: Env,
+        replay: Replay,
+        *,
+        seed: int,
+        batch_size: int,
+        warmup_env_steps: int,
+        train_period_env_steps: int,
+        clip_rewards: bool = False,
+        life_loss_ends_value: bool = True,
+    ) -> None:
+        self.agent, self.env, self.replay = agent, env, replay
+        self.batch_size, self.warmup_env_steps = batch_size, warmup_env_steps
+        self.train_period_env_steps = train_period_env_steps
+        self.clip_rewards, self.life_loss_ends_value = clip_rewards, life_loss_ends_value
+        self.acting_generator = np.random.default_rng(derived_seed(seed, Purpose.ACTING))
+        self.replay_generator = np.random.default_rng(derived_seed(seed, Purpose.REPLAY))
+        self.env_steps = 0
+        self.learn_from_env_steps = warmup_env_steps
+        self.games = 0
+        self.recent_scores: deque[float] = deque(maxlen=RECENT_GAMES)
+        self.recent_lengths: deque[int] = deque(maxlen=RECENT_GAMES)
+        self.observation = env.reset(derived_seed(seed, Purpose.ENVIRONMENT))
+        replay.start(self.observation)
+        self._counted_env_steps = 0
+        self._due_updates = 0
+        self._sent: np.ndarray | None = None
+
+    def next(self, limit: int | None = None) -> Work:
+        if self._sent is None:
+            self._send()
+        if self._due_updates:
+            self._due_updates -= 1
+            batch = self.replay.sample(self.batch_size, self.replay_generator)
+            batch.env_steps = self.env_steps
+            return Work(batch, units=0, safe_point=False)
+        self._receive()
+        return Work(None, units=self.env.num_envs, safe_point=True)
+
+    def _send(self) -> None:
+        explore = self.agent.exploration(self.env_steps)
+        actions = self.agent.act(self.observation, explore, self.acting_generator)
+        forced = self.env.forced_action
+        actions = np.where(forced >= 0, forced, actions)
+        self.env.send(actions)
+        self._sent = actions
+        if self.env_steps > self.learn_from_env_steps:
+            self._due_updates = crossed(self._counted_env_steps, self.env_steps, self.train_period_env_steps)
+        self._counted_env_steps = self.env_steps
+
+    def _receive(self) -> None:
+        step: Step = self.env.recv()
+        ended = step.ended
+        no_bootstrap = step.terminated | step.life_lost if self.life_loss_ends_value else step.terminated
+        reward = np.sign(step.reward) if self.clip_rewards else step.reward
+        assert self._sent is not None
+        self.replay.add(self._sent, reward, no_bootstrap, ended, step.observation, step.final_observation)
+        self.observation = step.observation
+        self._sent = None
+        self.env_steps += self.env.num_envs
+        if ended.any():
+            self.games += int(ended.sum())
+            self.recent_scores.extend(step.score[ended].tolist())
+            self.recent_lengths.extend(step.length[ended].tolist())
+
+    def feedback(self, batch: Any, outcome: Outcome) -> None:
+        """Uniform replay learns nothing from an update."""
+
+    def metrics(self) -> dict[str, float]:
+        """`rollout/...`: means over the last 100 whole games, and the exploration now."""
+        metrics = {
+            "rollout/exploration": self.agent.exploration(self.env_steps),
+            "rollout/games": float(self.games),
+            "rollout/replay_fill": min(self.env_steps / self.replay.capacity, 1.0),
+        }
+        if self.recent_scores:
+            metrics["rollout/score_mean"] = float(np.mean(self.recent_scores))
+            metrics["rollout/length_mean"] = float(np.mean(self.recent_lengths))
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        assert self._sent is None, "saved while the games are stepping"
+        return {
+            "env_steps": self.env_steps,
+            "counted_env_steps": self._counted_env_steps,
+            "learn_from_env_steps": self.learn_from_env_steps,
+            "games": self.games,
+            "recent_scores": list(self.recent_scores),
+            "recent_lengths": list(self.recent_lengths),
+            "acting_generator": self.acting_generator.bit_generator.state,
+            "replay_generator": self.replay_generator.bit_generator.state,
+            "env": self.env.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """After `load_bulk`, or without it: then the memory is filled anew, for as long as the warm-up, before learning."""
+        self.env_steps = state["env_steps"]
+        self._counted_env_steps = state["counted_env_steps"]
+        self.learn_from_env_steps = state["learn_from_env_steps"]
+        self.games = state["games"]
+        self.recent_scores = deque(state["recent_scores"], RECENT_GAMES)
+        self.recent_lengths = deque(state["recent_lengths"], RECENT_GAMES)
+        self.acting_generator.bit_generator.state = state["acting_generator"]
+        self.replay_generator.bit_generator.state = state["replay_generator"]
+        self.observation = self.env.load_state_dict(state["env"])
+        self._sent, self._due_updates = None, 0
+        if self.replay.loaded:
+            self.replay.load_state_dict(state["replay"])
+            if not self.env.spec.restorable:
+                self.replay.cut(self.observation)
+        else:
+            self.replay.start(self.observation)
+            self.learn_from_env_steps = self.env_steps + self.warmup_env_steps
+
+    def save_bulk(self, folder: Path) -> dict[str, Any]:
+        return self.replay.save(folder)
+
+    def load_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.replay.load(folder, manifest)
+
+    def prune_bulk(self, folder: Path) -> None:
+        self.replay.prune(folder)

@@ -1,0 +1,128 @@
+"""Agents out of saved runs: the class by name, its hyperparameters, its weights, and the environment it learned in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import envs
+from agents import AGENTS
+from agents.core import Agent
+from aprendiz.config import from_json
+from aprendiz.device import choose_device
+from aprendiz.errors import CheckpointError, ConfigError, RunError
+
+if TYPE_CHECKING:
+    from aprendiz.run import Run
+    from envs.core import Env, EnvSpec
+
+
+class MakeEnv(Protocol):
+    """Makes environments of one kind, with a colour picture where `render` is true."""
+
+    def __call__(self, num_envs: int, *, render: bool = False) -> Env: ...
+
+
+@dataclass(frozen=True)
+class SavedAgent:
+    """An agent with the weights of a checkpoint, and where it plays."""
+
+    agent: Agent
+    spec: EnvSpec
+    make_env: MakeEnv
+    which: str | int
+    """The checkpoint that was asked for: `last`, `best` or a step."""
+    step: int
+    """Environment steps that it has learned from."""
+
+
+def load_saved(run: Run, which: str | int = "last", device: str = "auto") -> SavedAgent:
+    """The agent of a run as it was at a checkpoint: `last`, `best` or a step.
+
+    Raises what `new_agent` raises, and CheckpointError where the checkpoint is not there or does not fit.
+    """
+    agent, spec, make_env = new_agent(run, device)
+    state = run.load(which)
+    try:
+        agent.load_state_dict(state["learner"])
+        step = int(state["loop"]["units"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"checkpoint {which} of {run.name} does not fit its own config.json ({reason}); choose another checkpoint"
+        ) from error
+    return SavedAgent(agent, spec, make_env, which, step)
+
+
+def new_agent(run: Run, device: str = "auto") -> tuple[Agent, EnvSpec, MakeEnv]:
+    """The agent of a run as it was before it learned, its environment's spec and how to make that environment.
+
+    It computes in the precision that it learned in where the device is of the same kind, and in fp32 elsewhere. Raises
+    RunError or ConfigError where the run's config or the device does not fit.
+    """
+    saved = _part(run, "agent")
+    make_env = make_env_of(run)
+    chosen = choose_device(device)
+    env = make_env(1)
+    spec = env.spec
+    env.close()
+    cls = AGENTS.get(_text(run, saved, "name"))
+    trained_on = str(run.config.get("device", "")).partition(":")[0]
+    precision = str(run.config.get("precision", "fp32")) if trained_on == chosen.type else "fp32"
+    agent = cls(
+        from_json(cls.Config, saved.get("hyperparameters", {})),
+        spec.observation_space,
+        spec.action_space,
+        seed=run.seed,
+        device=chosen,
+        precision=precision,
+    )
+    return agent, spec, make_env
+
+
+def open_agent(run: Run, which: str | int = "last", device: str = "auto") -> Agent:
+    """The agent alone, as `load_saved`."""
+    return load_saved(run, which, device).agent
+
+
+def make_env_of(run: Run) -> MakeEnv:
+    """Makes environments as the run had them: number of games, and `render`, are the caller's."""
+    environment = _part(run, "environment")
+    name, options = _text(run, environment, "name"), dict(environment.get("options") or {})
+
+    def make_env(num_envs: int, *, render: bool = False) -> Env:
+        return envs.make(name, num_envs, render=render, **options)
+
+    return make_env
+
+
+def checkpoint_choice(text: str | None) -> str | int | None:
+    """`last`, `best`, or a step such as `50_000` as a number. Raises ConfigError for anything else."""
+    if text is None or text in ("last", "best"):
+        return text
+    if not text.replace("_", "").isdecimal():
+        raise ConfigError(f"checkpoint {text!r} is not last, best or a step such as 50_000")
+    return int(text)
+
+
+def best_or_last(run: Run) -> str:
+    """`best` where the run has such a checkpoint, else `last`."""
+    try:
+        run.checkpoint("best")
+    except RunError:
+        return "last"
+    return "best"
+
+
+def _part(run: Run, name: str) -> dict[str, Any]:
+    part = run.config.get(name)
+    if not isinstance(part, dict):
+        raise RunError(f"{run.name}: config.json does not say which {name} it had; choose another run")
+    return part
+
+
+def _text(run: Run, part: dict[str, Any], key: str) -> str:
+    value = part.get(key)
+    if not isinstance(value, str):
+        raise RunError(f"{run.name}: config.json lacks the {key} of its agent or environment; choose another run")
+    return value

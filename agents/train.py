@@ -1,0 +1,252 @@
+"""`python -m agents.train breakout`: train an agent in an environment; `--resume RUN` continues one.
+
+A run is task + agent + preset + overrides. All of it is resolved once, when the run is created, and saved: fractions of
+the budget become numbers of steps, and what is chosen by measuring the machine (precision, memory) is written down, so
+that continuing a run never moves anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+from aprendiz import BACKBONES
+from aprendiz.cli import Section, main, parse, print_list, registry_section
+from aprendiz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from envs.core import EnvSpec
+
+PROG = "python -m agents.train"
+DESCRIPTION = (
+    "Train an agent. `<environment> --help` adds the hyperparameters of the agent and the options of the environment; "
+    "--list shows environments, agents, presets and backbones; --resume RUN continues a run."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What every training run has. Steps are decisions of the agent, summed over its environments."""
+
+    agent: Optional[str] = None  # noqa: UP045 (tyro's help reads better)
+    """Agent by its registered name. Unset: dqn, or q-learning where observations and actions are both discrete."""
+    preset: str = "default"
+    """Named hyperparameters of the agent for this kind of environment."""
+    steps: Optional[int] = None  # noqa: UP045
+    """Environment steps of the whole run. Unset: the environment's own number, or until the clock ends the run."""
+    minutes: Optional[float] = None  # noqa: UP045
+    """Wall-clock minutes of training, over all sessions, after which the run ends."""
+    seed: int = 1
+    """Decides everything random: initial parameters, games, exploration, batches."""
+    device: str = "auto"
+    """auto, cpu, cuda or mps."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of forward passes; auto measures on this machine, once, and writes the faster one down."""
+    wandb: Optional[Literal["online", "offline", "disabled"]] = None  # noqa: UP045
+    """Weights & Biases. Unset: WANDB_MODE, else online where a key is configured, else offline."""
+    evaluations: int = 20
+    """How often the agent is evaluated on the way, to choose the checkpoint called best; 0 never."""
+    evaluation_games: int = 10
+    """Whole games of each such evaluation (other games than those that agents.evaluate plays)."""
+    checkpoint_minutes: float = 10.0
+    """Wall-clock minutes between checkpoints."""
+    save_replay: bool = True
+    """Keep the replay memory in checkpoints, so that resuming is exact; without it, it is filled anew."""
+    video: bool = True
+    """Film a game of the best checkpoint when training ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """Continue a run. Everything that is not given here stays as it was."""
+
+    resume: str
+    """The run: its folder, its name, a task or an agent (the newest run of it), or latest."""
+    steps: Optional[int] = None  # noqa: UP045
+    """New total of environment steps."""
+    minutes: Optional[float] = None  # noqa: UP045
+    """New total of wall-clock minutes, those before included."""
+    checkpoint: Optional[int] = None  # noqa: UP045
+    """Continue from the checkpoint of this step instead of the last."""
+    device: Optional[str] = None  # noqa: UP045
+    """Another device than before (numbers may then differ in the last digits)."""
+    wandb: Optional[Literal["online", "offline", "disabled"]] = None  # noqa: UP045
+    """Weights & Biases, as before unless given."""
+    video: bool = True
+    """Film a game of the best checkpoint when training ends."""
+
+
+def run_command(argv: list[str]) -> int:
+    """The command. Returns the exit code: 0, or 128 + the signal that stopped it."""
+    if "--list" in argv:
+        show_lists()
+        return 0
+    if any(word == "--resume" or word.startswith("--resume=") for word in argv):
+        resume_options = parse(ResumeOptions, argv, prog=PROG, description=DESCRIPTION)
+        from agents import training
+
+        return training.resume(resume_options)
+    if not argv or argv[0].startswith("-"):
+        if not {"-h", "--help"} & set(argv):
+            raise ConfigError(
+                f"name an environment first, as in `{PROG} breakout`, or --resume RUN; --list shows all environments"
+            )
+        parse(_general_options(), argv, prog=PROG, description=DESCRIPTION)
+        return 0
+    task, options, hyperparameters, env_options = parse_task(argv)
+    from agents import training
+
+    return training.create(task, options, hyperparameters, env_options, command=[PROG, *argv])
+
+
+def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]:
+    """The environment's name, the common options, the agent's config and the environment's options.
+
+    Which hyperparameters there are, and their defaults, is the business of the agent, its preset and the environment:
+    those three are looked up first, then everything is parsed together.
+    """
+    import envs
+    from agents import AGENTS
+
+    task, rest = argv[0], argv[1:]
+    known = envs.options(task)  # also where an unknown name ends, with the closest ones
+    agent_name, preset = _given(rest, "agent"), _given(rest, "preset") or "default"
+    if agent_name is not None:
+        agent_name = agent_name if ":" in agent_name else AGENTS.canonical(agent_name)
+    spec = _spec(task, _early_env_options(known, rest))
+    agent_name = agent_name or default_agent(spec)
+    agent = AGENTS.get(agent_name)
+    presets = agent.presets(spec)
+    if preset not in presets:
+        raise ConfigError(f"{agent_name} has no preset {preset!r} for {spec.name}; it has {', '.join(presets)}")
+    config = presets[preset]
+    environment = _env_dataclass(known)
+    options_type = dataclasses.make_dataclass(
+        "Options",
+        [
+            ("common", Annotated[TrainOptions, _flat("options")]),
+            ("hyperparameters", Annotated[type(config), _flat(f"{agent_name}, preset {preset}")]),
+            ("environment", Annotated[environment, _flat(f"environment {spec.name}")]),
+        ],
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": "Options of a training run."},
+    )
+    default = options_type(common=TrainOptions(), hyperparameters=config, environment=environment())
+    parsed: Any = parse(
+        options_type,
+        rest,
+        prog=f"{PROG} {task}",
+        description=f"Train {agent_name} in {spec.name}. {DESCRIPTION}",
+        default=default,
+    )
+    common = dataclasses.replace(parsed.common, agent=agent_name)
+    _check(common)
+    return spec.name, common, parsed.hyperparameters, dataclasses.asdict(parsed.environment)
+
+
+def default_agent(spec: EnvSpec) -> str:
+    """`q-learning` where a table fits, else `dqn`."""
+    return "q-learning" if spec.observation_kind == "discrete" else "dqn"
+
+
+def show_lists() -> None:
+    """Environments, agents, presets and backbones, with where they come from. Imports no algorithm."""
+    import envs
+    from agents import AGENTS
+
+    presets = [
+        ("default", "the agent's well-tried hyperparameters for this kind of environment"),
+        ("fast", "the most score for the least wall-clock time (agents that have one)"),
+        ("paper", "the hyperparameters of the agent's paper (agents that have one)"),
+    ]
+    gym = [("gym:<id>", "any Gymnasium id with discrete actions, such as gym:Blackjack-v1")]
+    print_list(
+        [
+            registry_section("environments", envs.ENVS),
+            Section("more environments", ("name", "summary"), gym),
+            registry_section("agents", AGENTS),
+            Section("presets", ("name", "summary"), presets),
+            registry_section("backbones", BACKBONES),
+        ]
+    )
+
+
+def _given(argv: list[str], name: str) -> str | None:
+    """The value of --name, before the options as a whole can be known."""
+    for index, word in enumerate(argv):
+        if word == f"--{name}" and index + 1 < len(argv):
+            return argv[index + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _early_env_options(known: dict[str, Any], argv: list[str]) -> dict[str, Any]:
+    """Options that change the observation space must be known before the preset is chosen: read those that are text."""
+    found = {name: _given(argv, name.replace("_", "-")) or _given(argv, name) for name in known}
+    return {name: value for name, value in found.items() if value is not None and isinstance(known[name] or "", str)}
+
+
+def _spec(task: str, env_options: dict[str, Any]) -> EnvSpec:
+    import envs
+
+    env = envs.make(task, 1, **env_options)
+    try:
+        return env.spec
+    finally:
+        env.close()
+
+
+def _flat(title: str) -> Any:
+    """No prefix for the flags of a nested group."""
+    import tyro
+
+    return tyro.conf.arg(name="", help=title)
+
+
+def _env_dataclass(known: dict[str, Any]) -> type:
+    """A dataclass of an environment's options, typed by their defaults."""
+    fields: list[Any] = []
+    for name, default in known.items():
+        kind: Any = type(default) if isinstance(default, (bool, int, float, str)) else Optional[str]  # noqa: UP045
+        if default is None or isinstance(default, (bool, int, float, str)):
+            fields.append((name, kind, field(default=default)))
+    return dataclasses.make_dataclass(
+        "EnvironmentOptions", fields, frozen=True, kw_only=True, namespace={"__doc__": "Options of the environment."}
+    )
+
+
+def _general_options() -> type:
+    """The common options behind a positional environment, for the general help."""
+    import tyro
+
+    return dataclasses.make_dataclass(
+        "Options",
+        [
+            ("environment", Annotated[str, tyro.conf.Positional]),
+            ("common", Annotated[TrainOptions, _flat("options")], field(default_factory=TrainOptions)),
+            ("list", bool, field(default=False)),
+            ("resume", Optional[str], field(default=None)),  # noqa: UP045
+        ],
+        namespace={"__doc__": DESCRIPTION},
+    )
+
+
+def _check(options: TrainOptions) -> None:
+    if options.steps is not None and options.steps < 1:
+        raise ConfigError(f"--steps must be at least 1, got {options.steps}")
+    if options.minutes is not None and not options.minutes > 0:
+        raise ConfigError(f"--minutes must be above 0, got {options.minutes}")
+    if options.seed < 0:
+        raise ConfigError(f"--seed must be 0 or more, got {options.seed}")
+    if options.evaluations < 0 or options.evaluation_games < 1:
+        raise ConfigError("--evaluations must be 0 or more and --evaluation-games at least 1")
+    if not options.checkpoint_minutes > 0:
+        raise ConfigError(f"--checkpoint-minutes must be above 0, got {options.checkpoint_minutes}")
+
+
+if __name__ == "__main__":
+    main(run_command)
+

@@ -1,0 +1,341 @@
+"""What `python -m agents.train` does once its words are understood: create a run or open one, and train."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import envs
+from agents import AGENTS
+from agents.core import Agent, Purpose
+from agents.play import game_seeds, play_games
+from agents.saved import make_env_of, new_agent, open_agent
+from aprendiz.config import to_json
+from aprendiz.device import available_memory, choose_device
+from aprendiz.errors import AprendizError, ConfigError, RunError
+from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, load_run, train
+from aprendiz.replay import Replay
+from aprendiz.run import Run
+
+if TYPE_CHECKING:
+    import torch
+
+    from agents.train import ResumeOptions, TrainOptions
+    from envs.core import Env, EnvSpec
+
+EVALUATION_EXPLORE = 0.01
+"""Random actions while evaluating: a greedy agent can loop for ever in a deterministic game."""
+MEASURE_SECONDS = 2.5
+"""How long each precision is tried when a run is created."""
+MEMORY_SHARE = 0.8
+"""Part of the free memory that a replay memory may take."""
+
+
+def create(
+    task: str, options: TrainOptions, hyperparameters: Any, env_options: dict[str, Any], *, command: list[str]
+) -> int:
+    """Makes a run and trains it. Returns the exit code."""
+    assert options.agent is not None
+    device = choose_device(options.device)
+    agent_class = AGENTS.get(options.agent)
+    num_envs = getattr(hyperparameters, "num_envs", 1)
+    make_env: Callable[..., Env] = lambda count, **more: envs.make(task, count, **env_options, **more)  # noqa: E731
+    env = make_env(num_envs)
+    spec = env.spec
+    hyperparameters = _fit_memory(hyperparameters, spec, num_envs, device)
+    # A first guess of the budget is good enough to try how fast this machine is.
+    guess = options.steps or spec.default_env_steps
+    precision, rate = _measure(agent_class, hyperparameters, make_env, num_envs, guess, device, options)
+    planned = options.steps or spec.default_env_steps
+    if options.minutes is not None:
+        by_clock = max(_round(int(rate * 60 * options.minutes)), num_envs)
+        planned = min(by_clock, options.steps) if options.steps else by_clock
+    hyperparameters = agent_class.resolve(hyperparameters, planned)
+    evaluate_every = max(planned // options.evaluations, 1) if options.evaluations else None
+    cadence = Cadence(
+        log_every_units=max(planned // 1000, num_envs),
+        evaluate_every_units=evaluate_every,
+        checkpoint_every_minutes=options.checkpoint_minutes,
+        save_bulk=options.save_replay,
+    )
+    unlimited = options.minutes is not None and options.steps is None
+    config = {
+        "environment": {"name": task, "options": env_options, "protocol": spec.protocol},
+        "agent": {"name": options.agent, "preset": options.preset, "hyperparameters": to_json(hyperparameters)},
+        "num_envs": num_envs,
+        "budget": {
+            "env_steps": None if unlimited else planned if options.minutes is None else options.steps,
+            "minutes": options.minutes,
+            "planned_env_steps": planned,
+        },
+        "cadence": dataclasses.asdict(cadence),
+        "device": str(device),
+        "precision": precision,
+        "wandb": options.wandb,
+        "evaluation": {"games": options.evaluation_games, "explore": EVALUATION_EXPLORE},
+    }
+    agent = agent_class(
+        hyperparameters,
+        spec.observation_space,
+        spec.action_space,
+        seed=options.seed,
+        device=device,
+        precision=precision,
+    )
+    run = Run.create(
+        kind="agents",
+        task=task,
+        learner=options.agent,
+        seed=options.seed,
+        config=config,
+        command=command,
+        device=str(device),
+    )
+    _announce(run, config, rate)
+    return _train(run, agent, env, LoopState(), wandb=options.wandb, video=options.video, resumed_from=None)
+
+
+def resume(options: ResumeOptions) -> int:
+    """Continues a run exactly where its checkpoint stands. Returns the exit code."""
+    run = Run.open(options.resume, kind="agents")
+    config = run.config
+    for name in ("steps", "minutes"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f"--{name} must be above 0, got {value}")
+    if options.steps is not None or options.minutes is not None:
+        given_steps = options.steps is not None
+        config["budget"]["env_steps"] = options.steps if given_steps else config["budget"]["env_steps"]
+        if options.minutes is not None:
+            config["budget"]["minutes"] = options.minutes
+        elif given_steps:
+            config["budget"]["minutes"] = None  # the new total counts, not the clock of the first session
+        if options.minutes is not None and not given_steps:
+            config["budget"]["env_steps"] = None
+    if options.device is not None:
+        config["device"] = str(choose_device(options.device))
+    agent, _, make_env = new_agent(run, config["device"])
+    env = make_env(config["num_envs"])
+    state = LoopState()
+    which = "last" if options.checkpoint is None else options.checkpoint
+    source = agent.make_source(env, seed=run.seed)
+    whole = load_run(run, agent, source, state, which)
+    done = config["budget"]["env_steps"]
+    if done is not None and state.units >= done:
+        raise RunError(
+            f"{run.name} has already made its {state.units:,} steps; give a larger total, as in "
+            f"--resume {run.name} --steps {2 * state.units}"
+        )
+    run.save_config()
+    print(f"resuming {run.path} at {state.units:,} environment steps")
+    if not whole:
+        print("its replay memory was not saved: it is filled anew before learning goes on")
+    elif not env.spec.restorable:
+        print("the games that were in progress cannot be restored: new ones begin; everything else goes on exactly")
+    run.set_status("running", step=state.units)
+    wandb = options.wandb or config["wandb"]
+    return _train(run, agent, env, state, wandb=wandb, video=options.video, resumed_from=source)
+
+
+def _train(
+    run: Run, agent: Agent, env: Env, state: LoopState, *, wandb: str | None, video: bool, resumed_from: Any
+) -> int:
+    config = run.config
+    source = resumed_from if resumed_from is not None else agent.make_source(env, seed=run.seed)
+    run.track(wandb, step_metric="env_steps", resumed=resumed_from is not None)
+    make_env = make_env_of(run)
+    evaluation = config["evaluation"]
+    seeds = game_seeds(run.seed, evaluation["games"], Purpose.SELECTION)
+
+    def evaluate(env_steps: int) -> dict[str, float]:
+        games = play_games(agent, make_env, seeds, explore=evaluation["explore"])
+        return {"score": float(games.scores.mean()), "length": float(games.lengths.mean())}
+
+    cadence = Cadence(**config["cadence"])
+    try:
+        result = train(
+            agent,
+            source,
+            run,
+            Budget(units=config["budget"]["env_steps"], minutes=config["budget"]["minutes"]),
+            evaluate if cadence.evaluate_every_units else None,
+            cadence=cadence,
+            state=state,
+        )
+        _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
+    finally:
+        env.close()
+        run.close()
+    if result.reason in ("finished", "clock"):
+        return 0
+    return 128 + signal.Signals[result.reason].value
+
+
+def _finish(run: Run, result: TrainResult, make_env: Callable[..., Env], video: bool) -> None:
+    state = result.state
+    rate = state.units / max(state.elapsed_seconds, 1e-9)
+    print(f"{state.units:,} environment steps in {state.elapsed_seconds:,.0f} s ({rate:,.0f}/s): {run.path}")
+    summary: dict[str, Any] = {"env_steps": state.units, "updates": state.updates, "seconds": state.elapsed_seconds}
+    if state.best_units is not None:
+        print(f"best checkpoint: step {state.best_units:,}, mean score {state.best_score:.1f} on its selection games")
+        summary |= {"best_score": state.best_score, "best_env_steps": state.best_units}
+    if video:
+        _film(run, make_env)
+    if run.tracker is not None:
+        run.tracker.summary(summary)
+    if result.reason in ("finished", "clock"):
+        print(f"evaluate it: python -m agents.evaluate {run.name}")
+        print(f"watch it:    python -m agents.watch {run.name}")
+    else:
+        print(f"stopped by {result.reason}; go on with: python -m agents.train --resume {run.name}")
+
+
+def _film(run: Run, make_env: Callable[..., Env]) -> None:
+    """A game of the best checkpoint, for the run's folder and for W&B. A film that fails spoils no training."""
+    from agents.video import record_video
+
+    step = run.best_step() or run.steps()[-1]
+    try:
+        path = record_video(
+            open_agent(run, step, device="cpu"),
+            make_env,
+            run.videos / f"step-{step:012d}.mp4",
+            seed=game_seeds(run.seed, 1, Purpose.EVALUATION)[0],
+            explore=EVALUATION_EXPLORE,
+            max_steps=2_000,
+            title=run.task,
+        )
+    except (AprendizError, OSError, ImportError) as error:
+        print(f"no video: {error}", file=sys.stderr)
+        return
+    print(f"video: {path}")
+    if run.tracker is not None:
+        run.tracker.video("eval/video", path, step)
+
+
+def _announce(run: Run, config: dict[str, Any], rate: float) -> None:
+    budget, agent = config["budget"], config["agent"]
+    ends = " or ".join(
+        text
+        for text in (
+            f"{budget['env_steps']:,} environment steps" if budget["env_steps"] else "",
+            f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
+        )
+        if text
+    )
+    print(f"{agent['name']} ({agent['preset']}) in {config['environment']['name']}, seed {run.seed}, for {ends}")
+    if rate:
+        print(f"  {config['device']}, {config['precision']}; about {rate:,.0f} environment steps a second here")
+    resolved = agent["hyperparameters"]
+    shown = ("num_envs", "warmup_env_steps", "exploration_env_steps", "replay_capacity")
+    text = ", ".join(f"{name} {resolved[name]:,}" for name in shown if isinstance(resolved.get(name), int))
+    print(f"  planned for {budget['planned_env_steps']:,} steps: {text}")
+    print(f"  {run.path}", flush=True)
+
+
+def _fit_memory(hyperparameters: Any, spec: EnvSpec, num_envs: int, device: torch.device) -> Any:
+    """The config with a replay memory that fits into this machine; a smaller one is announced."""
+    capacity = getattr(hyperparameters, "replay_capacity", None)
+    if capacity is None:
+        return hyperparameters
+    n_step = getattr(hyperparameters, "n_step", 1)
+    shape, dtype = spec.observation_space.shape or (), spec.observation_space.dtype
+
+    def needed(transitions: int) -> int:
+        return Replay.bytes_needed(transitions, num_envs, shape, dtype, spec.frame_stack, n_step)
+
+    import torch
+
+    allowed = int(MEMORY_SHARE * available_memory(torch.device("cpu")))
+    if device.type == "cuda":
+        allowed = max(allowed, int(MEMORY_SHARE * available_memory(device)))
+    if needed(capacity) <= allowed:
+        return hyperparameters
+    smaller = int(capacity * allowed / needed(capacity)) // 1000 * 1000
+    if smaller < getattr(hyperparameters, "batch_size", 1):
+        raise ConfigError(f"{allowed / 1e6:.0f} MB of free memory hold no replay memory for {spec.name}")
+    print(
+        f"replay memory: {capacity:,} transitions need {needed(capacity) / 1e9:.1f} GB and {allowed / 1e9:.1f} GB may be "
+        f"taken here: {smaller:,} are kept"
+    )
+    return dataclasses.replace(hyperparameters, replay_capacity=smaller)
+
+
+def _measure(
+    agent_class: type[Agent],
+    hyperparameters: Any,
+    make_env: Callable[..., Env],
+    num_envs: int,
+    budget: int,
+    device: torch.device,
+    options: TrainOptions,
+) -> tuple[str, float]:
+    """The precision to learn in, and environment steps a second (0 where nobody needs to know).
+
+    Where there is a choice of precision, or a clock to plan for, the real thing is run for a moment with each.
+    """
+    candidates = agent_class.precisions if options.precision == "auto" else (options.precision,)
+    if options.precision != "auto" and options.precision not in agent_class.precisions:
+        raise ConfigError(
+            f"{options.agent} learns in {', '.join(agent_class.precisions)}, not in {options.precision}; use "
+            f"--precision auto"
+        )
+    env = make_env(num_envs)
+    try:
+        if env.spec.observation_kind != "image":
+            candidates = candidates[:1]  # small networks gain nothing from narrow numbers
+        if len(candidates) == 1 and options.minutes is None:
+            return candidates[0], 0.0
+        changes: dict[str, Any] = {}
+        if hasattr(hyperparameters, "warmup_env_steps"):
+            changes = {"warmup_env_steps": 0, "replay_capacity": min(hyperparameters.replay_capacity, 20_000)}
+        trial = agent_class.resolve(dataclasses.replace(hyperparameters, **changes), budget)
+        if hasattr(trial, "exploration_env_steps"):  # the network acts, as it will most of the time
+            trial = dataclasses.replace(trial, exploration_env_steps=0)
+        rates = {}
+        for precision in candidates:
+            agent = agent_class(
+                trial,
+                env.spec.observation_space,
+                env.spec.action_space,
+                seed=options.seed,
+                device=device,
+                precision=precision,
+            )
+            rates[precision] = _rate(agent, env, options.seed)
+    finally:
+        env.close()
+    best = max(rates, key=lambda name: rates[name] * (1.05 if name == "fp32" else 1.0))
+    return best, rates[best]
+
+
+def _rate(agent: Agent, env: Env, seed: int) -> float:
+    """Environment steps a second of acting and learning, after a moment to get going."""
+    source = agent.make_source(env, seed=seed)
+    started, units = math.inf, 0
+    begin = time.perf_counter()
+    while True:
+        work = source.next()
+        if work.batch is not None:
+            source.feedback(work.batch, agent.update(work.batch))
+        units += work.units
+        now = time.perf_counter()
+        if work.safe_point:
+            if started == math.inf:
+                if now - begin > 0.2 * MEASURE_SECONDS:
+                    started, units = now, 0
+            elif now - started > MEASURE_SECONDS:
+                return units / (now - started)
+
+
+def _round(steps: int) -> int:
+    """To two leading digits: a plan, not a measurement."""
+    digits = max(int(math.log10(max(steps, 1))) - 1, 0)
+    return int(np.round(steps, -digits))

@@ -1,0 +1,98 @@
+"""Devices, memory, precision: what is chosen by looking at the machine, and then written into the run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from aprendiz.errors import ConfigError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` as a device. Raises ConfigError where there is no such device."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"unknown device {name!r}: use auto, cpu, cuda or mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "there is no CUDA device that this PyTorch can use: use --device cpu, or install a CUDA build"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("there is no Apple GPU here: use --device cpu")
+    return torch.device(name)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can be taken without swapping: of the GPU, or of the machine within its container's limit."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = int(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
+
+
+def replay_storage(device: torch.device, bytes_needed: int) -> torch.device:
+    """Where a replay memory of so many bytes lives: beside the learner on a GPU with room to spare, else on the CPU."""
+    if device.type == "cuda" and bytes_needed < 0.8 * available_memory(device):
+        return device
+    return torch.device("cpu")
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision for forward passes: bfloat16 where `precision` is bf16, otherwise nothing."""
+    if precision == "bf16":
+        # No cache of cast weights: each is used once a pass, and a cache must not outlive a captured graph.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+    return contextlib.nullcontext()
+
+
+class CapturedStep:
+    """A training step replayed as one CUDA graph, so that a small network is not held up by launching its kernels.
+
+    `step` takes a dict of tensors, may change `state` (tensors, in place only) and returns a dict of tensors. It is
+    warmed up three times on a side stream, `state` is put back in place, and then it is captured.
+    See "Whole-network capture" in the CUDA section of the PyTorch notes.
+    """
+
+    def __init__(
+        self,
+        step: Callable[[dict[str, Tensor]], dict[str, Tensor]],
+        inputs: dict[str, Tensor],
+        state: Callable[[], list[Tensor]],
+    ) -> None:
+        self.inputs = {name: tensor.clone() for name, tensor in inputs.items()}
+        before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in state()}
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step(self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.no_grad():
+            for tensor in state():
+                # What the warm-up created (the moments of an optimiser) starts from zero, as it would have.
+                tensor.copy_(before[id(tensor)][1]) if id(tensor) in before else tensor.zero_()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.outputs = step(self.inputs)
+
+    def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        for name, tensor in inputs.items():
+            self.inputs[name].copy_(tensor, non_blocking=True)
+        self.graph.replay()
+        return {name: tensor.clone() for name, tensor in self.outputs.items()}
