@@ -92,8 +92,8 @@ class DQNConfig:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
         if self.replay_capacity < max(self.batch_size, self.num_envs):
             raise ConfigError(
-                f"replay_capacity {self.replay_capacity} is smaller than the batch ({self.batch_size}) or the number of "
-                f"environments ({self.num_envs})"
+                f"replay_capacity {self.replay_capacity} is smaller than the batch ({self.batch_size}) or the number "
+                f"of environments ({self.num_envs})"
             )
 
 
@@ -210,9 +210,7 @@ class DQN(Agent):
         self.target.load_state_dict(self.online.state_dict())
         self.target.requires_grad_(False)
         if config.optimizer == "adam":
-            self.optimizer = adam(
-                self.online.parameters(), config.learning_rate, config.optimizer_epsilon, self.device
-            )
+            self.optimizer = adam(self.online.parameters(), config.learning_rate, config.optimizer_epsilon, self.device)
         else:
             self.optimizer = rmsprop(
                 self.online.parameters(), config.learning_rate, 0.95, config.optimizer_epsilon, self.device

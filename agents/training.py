@@ -18,7 +18,7 @@ from agents.core import Agent, Purpose
 from agents.play import game_seeds, play_games
 from agents.saved import make_env_of, new_agent, open_agent
 from aprendiz.config import to_json
-from aprendiz.device import available_memory, choose_device
+from aprendiz.device import available_memory, choose_device, keep_freed_memory
 from aprendiz.errors import AprendizError, ConfigError, RunError
 from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, load_run, train
 from aprendiz.replay import Replay
@@ -49,6 +49,7 @@ def create(
     make_env: Callable[..., Env] = lambda count, **more: envs.make(task, count, **env_options, **more)  # noqa: E731
     env = make_env(num_envs)
     spec = env.spec
+    threads = _set_threads(None, spec, device)
     hyperparameters = _fit_memory(hyperparameters, spec, num_envs, device)
     # A first guess of the budget is good enough to try how fast this machine is.
     guess = options.steps or spec.default_env_steps
@@ -78,6 +79,7 @@ def create(
         "cadence": dataclasses.asdict(cadence),
         "device": str(device),
         "precision": precision,
+        "torch_threads": threads,
         "wandb": options.wandb,
         "evaluation": {"games": options.evaluation_games, "explore": EVALUATION_EXPLORE},
     }
@@ -123,6 +125,7 @@ def resume(options: ResumeOptions) -> int:
         config["device"] = str(choose_device(options.device))
     agent, _, make_env = new_agent(run, config["device"])
     env = make_env(config["num_envs"])
+    _set_threads(config["torch_threads"], env.spec, choose_device(config["device"]))
     state = LoopState()
     which = "last" if options.checkpoint is None else options.checkpoint
     source = agent.make_source(env, seed=run.seed)
@@ -142,6 +145,18 @@ def resume(options: ResumeOptions) -> int:
     run.set_status("running", step=state.units)
     wandb = options.wandb or config["wandb"]
     return _train(run, agent, env, state, wandb=wandb, video=options.video, resumed_from=source)
+
+
+def _set_threads(saved: int | None, spec: EnvSpec, device: torch.device) -> int:
+    """Sets and returns PyTorch's threads: what the run had, else one for small networks (more only wait for each other)
+    and PyTorch's own choice for images."""
+    import torch
+
+    if device.type == "cpu":
+        keep_freed_memory()
+    threads = saved or (torch.get_num_threads() if spec.observation_kind == "image" else 1)
+    torch.set_num_threads(threads)
+    return threads
 
 
 def _train(

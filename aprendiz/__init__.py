@@ -1,6 +1,6 @@
 """aprendiz: the common ground of agents, generative models and language models.
 
-Importing this package imports no torch; name the module that you need, as in `from aprendiz.backbones import NatureCNN`.
+Importing this package imports no torch; name the module that you need: `from aprendiz.backbones import NatureCNN`.
 """
 
 from __future__ import annotations

@@ -26,9 +26,10 @@ def parse(
     """Read `argv` (without the program's name) into an instance of `options`.
 
     `options` is a dataclass or anything that tyro reads, such as one from `dataclasses.make_dataclass`, whose nested
-    dataclasses are flattened by `Annotated[Inner, tyro.conf.arg(name="")]`. Hyphens equal underscores; a boolean is `--flag` or
-    `--no-flag`. `-h` prints the help with the fields' docstrings and defaults, and exits with 0. Raises AprendizError in
-    one line for an unknown flag, a bad value or a missing one; errors of `__post_init__` come out as they are.
+    dataclasses are flattened by `Annotated[Inner, tyro.conf.arg(name="")]`. Hyphens equal underscores; a boolean is
+    `--flag` or `--no-flag`. `-h` prints the help with the fields' docstrings and defaults, and exits with 0. Raises
+    ConfigError in one line for an unknown flag, a bad value or a missing one; a ConfigError of `__post_init__` comes
+    out as it is.
     """
     import tyro  # 0.1 s: only those who parse pay
 
@@ -53,8 +54,8 @@ def flag_names(options: type | Any) -> list[str]:
 def main(function: Callable[[list[str]], int | None]) -> None:
     """Run a command: `function(argv)` with the program's name left out; what it returns is the exit code.
 
-    AprendizError and a full disk become one line on stderr and exit code 2, Ctrl-C exits with 130; every other exception
-    keeps its traceback.
+    AprendizError and a full disk become one line on stderr and exit code 2, Ctrl-C exits with 130; every other
+    exception keeps its traceback.
     """
     try:
         code = function(sys.argv[1:])

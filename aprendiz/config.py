@@ -36,9 +36,9 @@ def field_docs(cls: type) -> dict[str, str]:
         for statement, below in itertools.pairwise(body):
             if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
                 continue
-            is_doc = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            if is_doc and isinstance(below.value.value, str) and statement.target.id in docs:
-                docs[statement.target.id] = " ".join(below.value.value.split())
+            text = below.value if isinstance(below, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str) and statement.target.id in docs:
+                docs[statement.target.id] = " ".join(text.value.split())
     return docs
 
 
@@ -50,8 +50,9 @@ def to_json(config: Any) -> dict[str, Any]:
 def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
     """The dataclass `cls` from what `to_json` made of it.
 
-    Fields hold int, float, bool, str, Literal, Path, None, tuple, list, dict or dataclasses; an int serves as a float. Raises
-    ConfigError naming a field that is unknown, missing, or of another type; errors of `__post_init__` come out as they are.
+    Fields hold int, float, bool, str, Literal, Path, None, tuple, list, dict or dataclasses; an int serves as a float.
+    Raises ConfigError naming a field that is unknown, missing, or of another type; errors of `__post_init__` come out
+    as they are.
     """
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)

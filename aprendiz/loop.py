@@ -2,7 +2,7 @@
 
 A *source* makes batches, a *learner* learns from them, a *run* keeps what comes out. The loop asks the source for work,
 hands the batch to the learner, counts units (environment steps, images, tokens) and decides when to log, evaluate, save
-and stop. All of that happens at safe points only, which the source announces, so that a saved run can always be resumed.
+and stop. All of that happens at safe points only, which the source announces: a saved run can always be resumed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Work:
 class Outcome:
     """What one update of a learner tells."""
 
-    metrics: dict[str, Tensor | float]
+    metrics: Mapping[str, Tensor | float]
     """Scalars (0-d tensors stay on their device until the loop logs them)."""
     per_sample: dict[str, Tensor] = field(default_factory=dict)
     """Tensors [B], for the source: new priorities, for instance."""
@@ -60,7 +60,7 @@ class Source:
     """Where batches come from: a data set, a text, or acting in an environment. Subclasses replace what they need."""
 
     def next(self, limit: int | None = None) -> Work:
-        """The next piece of work. `limit`: units left in the budget (None: no end); the last piece should not pass it."""
+        """The next piece of work. `limit`: units left in the budget (None: no end), which it should not pass."""
         raise NotImplementedError
 
     def feedback(self, batch: Any, outcome: Outcome) -> None:
@@ -168,7 +168,10 @@ def train(
     """
     state = state or LoopState()
     session_start = time.perf_counter() - state.elapsed_seconds
-    clock = lambda: time.perf_counter() - session_start
+
+    def clock() -> float:
+        return time.perf_counter() - session_start
+
     last_log = (state.units, state.updates, clock())
     next_save = clock() + 60.0 * cadence.checkpoint_every_minutes
     saved_at = -1

@@ -1,15 +1,15 @@
 """Experience replay (Lin 1992; Mnih et al. 2015) that holds every frame once.
 
-An Atari observation is a stack of four frames, and the next observation shares three of them: storing both as they come
-takes 56 kB a transition, storing each frame once takes 7 kB. The memory is a ring per environment ("lane"). A slot holds
-the newest frame of an observation and, once the action has been taken, the action, its reward and what ended there:
+An Atari observation is a stack of four frames, and the next observation shares three of them: storing both as they
+come takes 56 kB a transition, storing each frame once takes 7 kB. The memory is a ring per environment ("lane"). A slot
+holds the newest frame of an observation and, once the action has been taken, the action, its reward and what ended:
 
     slot       ... p-1        p          p+1        p+2 ...
     frame          newest     newest     newest     newest frame of the observation
-    action         a          a          -          a           "-": the last observation of a game; nothing was done there
+    action         a          a          -          a           "-": the last observation of a game, nothing was done
     age            k          k+1        k+2        0           steps since the game began
 
-Stacks are rebuilt when sampling: frames from before the game's first observation are zero, as the environment pads them.
+Stacks are rebuilt when sampling: frames before the game's first observation are zero, as the environment pads them.
 A transition whose stack or n-step window would cross the write head is never sampled. Losses see `reward`, `discount`
 and `next_observation` only: the discount is 0 where the game was over or a life was lost, otherwise gamma to the number
 of steps actually summed, so that a time limit bootstraps and needs no flag.
@@ -31,7 +31,7 @@ from aprendiz.errors import ConfigError
 from aprendiz.replay_store import SegmentStore
 
 ACTED, NO_BOOTSTRAP, SEQUENCE_END = 1, 2, 4
-"""Flags of a slot: a transition starts here; its discount is zero; the next slot is the last observation of its game."""
+"""Flags of a slot: a transition starts here; its discount is zero; the next slot is its game's last observation."""
 
 SPARE_FRACTION = 0.01
 """Room for the last observations of games, as a fraction of the capacity (games last 100 steps or more on Atari)."""
@@ -88,7 +88,8 @@ class Replay:
     Args:
         capacity: transitions held, over all lanes.
         num_envs: N, the number of lanes.
-        observation_shape, observation_dtype: of one observation; with a frame stack its first axis is the stack, newest last.
+        observation_shape, observation_dtype: of one observation; with a frame stack its first axis is the stack, the
+            newest frame last.
         frame_stack: how many frames an observation is made of; 1 stores observations whole.
         discount: gamma.
         n_step: length of the window summed into one transition.
@@ -258,7 +259,7 @@ class Replay:
                 break
             flat = generator.integers(0, total, missing + missing // 16 + 1)
             lane = np.searchsorted(ends, flat, side="right")
-            position = self.head[lane] - (ends[lane] - flat)
+            position = (self.head[lane] - (ends[lane] - flat)).astype(np.int64)
             whole = self._whole(lane, position, oldest)
             lane, position = lane[whole][:missing], position[whole][:missing]
             found.append((lane, position))

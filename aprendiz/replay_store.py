@@ -40,7 +40,7 @@ class SegmentStore:
 
     def append(self, folder: Path, replay: Replay) -> dict[str, Any]:
         """Writes what is new; returns the manifest {"segments": [{"file", "lane", "start", "end"}]}."""
-        self.previous = {segment["file"] for segment in self.segments}
+        before = self._files()
         oldest = replay.oldest()
         frame_bytes = max(replay.frames[0].nbytes, 1)
         size = max(SEGMENT_BYTES // (frame_bytes + 8), 1)
@@ -53,6 +53,8 @@ class SegmentStore:
                 self.segments.append({"file": name, "lane": lane, "start": begin, "end": stop})
             self.saved_until[lane] = end
         self.segments = [segment for segment in self.segments if segment["end"] > oldest[segment["lane"]]]
+        if self._files() != before:  # saved twice at one point, the checkpoint to fall back on is still the older one
+            self.previous = before
         return {"segments": [dict(segment) for segment in self.segments]}
 
     def write_again(self, lanes: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
@@ -60,16 +62,16 @@ class SegmentStore:
         self.saved_until[lanes] = np.minimum(self.saved_until[lanes], positions)
 
     def prune(self, folder: Path) -> None:
-        needed = self.previous | {segment["file"] for segment in self.segments}
+        needed = self.previous | self._files()
         for path in folder.glob("lane*"):
             if path.name not in needed:
                 path.unlink(missing_ok=True)
 
     def read(self, folder: Path, manifest: Mapping[str, Any], replay: Replay) -> None:
-        """Fills `replay` with what the manifest lists; files that it does not list are left from a save that was cut
-        off, and go."""
+        """Fills `replay` with what the manifest lists. Other files (another checkpoint's, or left by a save that was
+        cut off) stay until the next `prune`."""
         self.segments = [dict(segment) for segment in manifest["segments"]]
-        self.previous = {segment["file"] for segment in self.segments}
+        self.previous = self._files()
         for segment in self.segments:
             lane, positions = segment["lane"], np.arange(segment["start"], segment["end"])
             columns, frames = _read_segment(folder / segment["file"], len(positions), replay)
@@ -79,7 +81,9 @@ class SegmentStore:
             rows = torch.from_numpy(lane * replay.slots + slots).to(replay.storage)
             replay.frames[rows] = torch.from_numpy(frames).to(replay.storage)
             self.saved_until[lane] = max(self.saved_until[lane], segment["end"])
-        self.prune(folder)
+
+    def _files(self) -> set[str]:
+        return {segment["file"] for segment in self.segments}
 
     def _write(self, path: Path, replay: Replay, lane: int, positions: NDArray[np.int64]) -> None:
         slots = positions % replay.slots

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FRAMES_PER_STEP = 4
 FRAME_STACK = 4
-NO_OP_FRAMES = 30
+NO_OP_LIMIT = 30
 
 
 def atari(
@@ -79,7 +79,8 @@ class AtariEnv(Env):
                 "frames_per_step": FRAMES_PER_STEP,
                 "max_pooled_frames": 2,
                 "frame_stack_padding": "zeros",
-                "no_op_frames_max": NO_OP_FRAMES,
+                # ALE draws a number below the limit, and FIRE on reset counts as one of them.
+                "no_op_frames_max": NO_OP_LIMIT - 1,
                 "sticky_actions": sticky,
                 "fire_on_reset": self._fire >= 0,
                 "fire_after_lost_life": self._fire >= 0,
@@ -118,7 +119,7 @@ class AtariEnv(Env):
             autoreset_mode=AutoresetMode.SAME_STEP,
             frameskip=FRAMES_PER_STEP,
             maxpool=True,
-            noop_max=NO_OP_FRAMES,
+            noop_max=NO_OP_LIMIT,
             use_fire_reset=True,
             # A "life" option of the library would end or reset the game; clipped rewards would hide the score.
             episodic_life=False,
@@ -164,7 +165,11 @@ class AtariEnv(Env):
         self._in_flight = True
 
     def recv(self) -> Step:
-        """Wait for the games. Arrays are fresh on every call."""
+        """Wait for the games.
+
+        ALE stops looking at the screen once a game ends, so that the newest frame of `final_observation` can be up to
+        four screens old.
+        """
         if not self._in_flight:
             raise RuntimeError("send() before recv()")
         observation, reward, terminated, truncated, info = self._interface.recv()

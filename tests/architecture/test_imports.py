@@ -26,27 +26,29 @@ PACKAGES = [name for name in DOORS if (ROOT / name).is_dir()]
 FILES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-SLOW_TO_IMPORT = "torch gymnasium ale_py numba scipy matplotlib wandb stable_baselines3 imageio".split()
+SLOW_TO_IMPORT = {"torch", "gymnasium", "ale_py", "numba", "scipy", "matplotlib", "wandb", "stable_baselines3"}
 
 
 def imported(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
-    """Line and full name of every module imported, also inside functions and under TYPE_CHECKING, and of every
-    `"module:attribute"` text that a registry or `importlib` would import."""
+    """Line and full name of every module imported, also inside functions and under TYPE_CHECKING."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.lineno, f"{package}.{node.module or ''}" if node.level else str(node.module)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.fullmatch(r"[a-z_]\w*(\.\w+)*:[A-Za-z_][\w.]*", node.value):
-                yield node.lineno, node.value.partition(":")[0]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            if node.args and isinstance(node.args[0], ast.Constant):
-                yield node.lineno, str(node.args[0].value)
+
+
+def named(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of every module in text that a registry or `importlib` would import."""
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        if re.fullmatch(r"[a-z_]\w*(\.\w+)*(:[A-Za-z_][\w.]*)?", text) and re.search("[.:]", text):
+            yield node.lineno, text.partition(":")[0]
 
 
 def wrong_doors(source: str, package: str) -> list[str]:
-    roots = ((line, name.partition(".")[0]) for line, name in imported(ast.parse(source), package))
+    tree = ast.parse(source)
+    roots = ((line, name.partition(".")[0]) for line, name in [*imported(tree, package), *named(tree)])
     closed = {*DOORS, "tests", "benchmarks"} - DOORS[package] - {package}
     return [f"line {line}: {package} imports {root}" for line, root in roots if root in closed]
 
@@ -134,7 +136,7 @@ except SystemExit as stopped:
     assert not stopped.code, stopped.code
 print("\\nMODULES", *sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     printed, _, modules = done.stdout.rpartition("\nMODULES")
     return set(modules.split()), printed
@@ -158,20 +160,21 @@ COMMANDS = [str(p.relative_to(ROOT).with_suffix("")).replace("/", ".") for p in 
 
 
 def run_command(module: str, *arguments: str) -> str:
-    return f"import runpy; sys.argv = {[module, *arguments]!r}; runpy.run_module({module!r}, run_name='__main__')"
+    run = f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return f"import runpy; sys.argv = {[module, *arguments]!r}; {run}"
 
 
 @pytest.mark.parametrize("module", [*PACKAGES, "aprendiz.cli", "aprendiz.config"])
 def test_importing_a_package_imports_nothing_slow(module: str) -> None:
     modules, _ = modules_after(f"import {module}", ROOT)
-    assert modules.isdisjoint({*SLOW_TO_IMPORT, *algorithms(), "tyro", "rich"})
+    assert modules.isdisjoint(SLOW_TO_IMPORT | algorithms() | {"tyro", "rich"})
 
 
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_imports_neither_torch_nor_an_algorithm(module: str) -> None:
     modules, printed = modules_after(run_command(module, "--help"), ROOT)
     assert "usage" in printed.lower() and module.rpartition(".")[2] in printed
-    assert modules.isdisjoint({*SLOW_TO_IMPORT, *algorithms()})
+    assert modules.isdisjoint(SLOW_TO_IMPORT | algorithms())
 
 
 @pytest.mark.parametrize("module", [name for name in COMMANDS if name.endswith(".train")])
@@ -181,4 +184,4 @@ def test_list_imports_neither_torch_nor_an_algorithm(module: str) -> None:
     table = ast.parse((ROOT / family / "__init__.py").read_text())
     names = [ast.literal_eval(k) for n in ast.walk(table) if isinstance(n, ast.Dict) for k in n.keys if k is not None]
     assert names and all(name in printed for name in names)
-    assert modules.isdisjoint({*SLOW_TO_IMPORT, *algorithms()})
+    assert modules.isdisjoint(SLOW_TO_IMPORT | algorithms())

@@ -42,7 +42,7 @@ class Camera(gymnasium.Env):
 
 @pytest.fixture
 def camera() -> Iterator[str]:
-    gymnasium.register("AprendizCamera-v0", Camera, max_episode_steps=50)
+    gymnasium.register("AprendizCamera-v0", lambda **_: Camera(), max_episode_steps=50)
     yield "gym:AprendizCamera-v0"
     del gymnasium.registry["AprendizCamera-v0"]
 

@@ -1,0 +1,161 @@
+"""Watch a saved agent play: in a window where there is a display, else in a video.
+
+python -m agents.watch RUN [--video out.mp4]
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from aprendiz import cli
+from aprendiz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agents.saved import SavedAgent
+    from agents.video import Moment
+    from aprendiz.run import Run
+
+PROG = "python -m agents.watch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command."""
+
+    run: Annotated[str, tyro.conf.Positional] = ""
+    """The run's folder, its name, an environment or agent (its newest run), or `latest`."""
+    video: Path | None = None
+    """Write this .mp4 instead of opening a window. Where there is no display: into the run's folder."""
+    episodes: int = 1
+    """Games to show."""
+    seed: int = 1000
+    """Which games: the first ones that agents.evaluate plays with the same seed."""
+    checkpoint: str | None = None
+    """`last`, `best` or a step. None: best where there is one, else last."""
+    explore: float = 0.01
+    """Probability of a random action, at each step."""
+    max_steps: int | None = None
+    """Steps after which a game is left off. None: 3,000 in a video, no limit in a window."""
+    fps: float | None = None
+    """Decisions shown a second. None: as the game is played (Atari: 15)."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `mps`."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, got {self.seed}")
+        if not 0.0 <= self.explore <= 1.0:
+            raise ConfigError(f"explore is a probability from 0 to 1, got {self.explore}")
+        if self.fps is not None and not 0.0 < self.fps < float("inf"):
+            raise ConfigError(f"fps must be above 0, got {self.fps}")
+
+
+def command(argv: list[str]) -> None:
+    """The whole command. Raises AprendizError for what the user can put right."""
+    options: Options = cli.parse(Options, argv, prog=PROG, description="Watch a saved agent play.")
+    if not options.run:
+        raise ConfigError(f"which run? give its folder, its name, an environment or `latest`; {PROG} --help")
+    from aprendiz.run import Run
+
+    run = Run.open(options.run, "agents")
+    from agents.video import check_video_path, has_display
+
+    if options.video is not None:
+        check_video_path(options.video)
+    from agents.saved import best_or_last, checkpoint_choice, load_saved
+
+    saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    title = f"{run.task}   {run.learner}   {saved.step:,} steps"
+    if options.video is None and has_display() and _in_window(saved, options, title):
+        return
+    _into_video(run, saved, options, title)
+
+
+def _into_video(run: Run, saved: SavedAgent, options: Options, title: str) -> None:
+    from agents.video import record_video
+
+    path = options.video
+    if path is None:
+        name = f"{saved.which}-" if isinstance(saved.which, str) else ""
+        path = run.videos / f"{name}step-{saved.step:012d}-seed-{options.seed}.mp4"
+    path = record_video(
+        saved.agent,
+        saved.make_env,
+        path,
+        seed=options.seed,
+        explore=options.explore,
+        max_steps=options.max_steps or 3_000,
+        title=title,
+        episodes=options.episodes,
+        fps=options.fps,
+    )
+    print(path)
+
+
+def _in_window(saved: SavedAgent, options: Options, title: str) -> bool:
+    """Show the games in a window until they are over or it is closed; False where no window can be opened."""
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    try:
+        import pygame
+    except ImportError:
+        print("no window: pygame is not installed (pip install pygame); writing a video instead", file=sys.stderr)
+        return False
+    from agents.core import Purpose
+    from agents.picture import Painter
+    from agents.play import game_seeds
+    from agents.video import decisions_per_second, moments
+
+    try:
+        pygame.display.init()
+        driver = pygame.display.get_driver()
+        if driver in ("dummy", "offscreen") and driver != os.environ.get("SDL_VIDEODRIVER"):
+            raise pygame.error("the display cannot be reached")  # and SDL would have drawn where nobody sees it
+    except pygame.error as error:
+        pygame.display.quit()
+        print(f"no window ({error}); writing a video instead", file=sys.stderr)
+        return False
+    env = saved.make_env(1, render=True)
+    try:
+        seeds = game_seeds(options.seed, options.episodes, Purpose.EVALUATION)
+        played = moments(saved.agent, env, seeds, explore=options.explore, max_steps=options.max_steps)
+        _show(pygame, played, Painter(env.spec, title), options.fps or decisions_per_second(env.spec), title)
+    finally:
+        pygame.display.quit()
+        env.close()
+    return True
+
+
+def _show(pygame: Any, played: Iterator[Moment], painter: Any, fps: float, title: str) -> None:
+    """Draw `fps` moments a second, and the end of a game for a second; q, Esc and closing the window end it."""
+    clock, screen = pygame.time.Clock(), None
+    for moment in played:
+        picture = painter.paint(moment)  # [H, W, 3]
+        if screen is None:
+            screen = pygame.display.set_mode(picture.shape[1::-1])
+            pygame.display.set_caption(f"{title}   (q closes)")
+        screen.blit(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), (0, 0))  # pygame wants [W, H, 3]
+        pygame.display.flip()
+        for _ in range(max(1, round(fps)) if moment.ended else 1):
+            for event in pygame.event.get():
+                pressed = event.key if event.type == pygame.KEYDOWN else None
+                if event.type == pygame.QUIT or pressed in (pygame.K_q, pygame.K_ESCAPE):
+                    return
+            clock.tick(fps)
+        if moment.ended:
+            print(f"game {moment.game + 1}: score {moment.score:g} in {moment.step:,} steps", flush=True)
+
+
+if __name__ == "__main__":
+    cli.main(command)
