@@ -9,6 +9,7 @@ Defaults for Atari: CleanRL's `dqn_atari.py`; `paper`: extended data table 1 of 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from agents.acting import ActingSource
 from agents.core import Agent, Purpose, derived_seed, epsilon_greedy
 from aprendiz import BACKBONES
-from aprendiz.device import CapturedStep, autocast, replay_storage
+from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop
@@ -215,6 +216,10 @@ class DQN(Agent):
             self.optimizer = rmsprop(
                 self.online.parameters(), config.learning_rate, 0.95, config.optimizer_epsilon, self.device
             )
+        # A frozen network needs its weights in the narrow format only once a copy, not once a batch.
+        self._narrow_target: QNetwork | None = None
+        if precision == "bf16" and self.device.type == "cpu":
+            self._narrow_target = copy.deepcopy(self.target).to(torch.bfloat16)
         self._env_steps = 0
         self._captured: CapturedStep | None = None
 
@@ -262,6 +267,7 @@ class DQN(Agent):
             train_period_env_steps=config.train_period_env_steps,
             clip_rewards=config.clip_rewards,
             life_loss_ends_value=config.life_loss_ends_value,
+            overlap=learning_leaves_cores(self.device),
         )
 
     def exploration(self, env_steps: int) -> float:
@@ -307,7 +313,8 @@ class DQN(Agent):
     def _gradient_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         with autocast(self.device, self.precision):
             with torch.no_grad():
-                next_q_values = self.target(batch["next_observation"]).float()  # [B, A]
+                target_network = self._narrow_target or self.target
+                next_q_values = target_network(batch["next_observation"]).float()  # [B, A]
             q_values = self.online(batch["observation"]).float()  # [B, A]
         target = dqn_target(batch["reward"], batch["discount"], next_q_values)  # [B]
         chosen = q_values.gather(1, batch["action"][:, None]).squeeze(1)  # [B]
@@ -321,6 +328,12 @@ class DQN(Agent):
     @torch.no_grad()
     def _copy_to_target(self) -> None:
         torch._foreach_copy_(list(self.target.parameters()), list(self.online.parameters()))
+        self._narrow()
+
+    @torch.no_grad()
+    def _narrow(self) -> None:
+        if self._narrow_target is not None:
+            torch._foreach_copy_(list(self._narrow_target.parameters()), list(self.target.parameters()))
 
     def _tensors(self) -> list[Tensor]:
         moments = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
@@ -342,4 +355,5 @@ class DQN(Agent):
         self.target.load_state_dict(state["target"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self._env_steps = state["env_steps"]
+        self._narrow()
         self._captured = None  # the optimiser's tensors are new ones

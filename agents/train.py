@@ -83,7 +83,7 @@ def run_command(argv: list[str]) -> int:
         show_lists()
         return 0
     if any(word == "--resume" or word.startswith("--resume=") for word in argv):
-        resume_options = parse(ResumeOptions, argv, prog=PROG, description=DESCRIPTION)
+        resume_options: ResumeOptions = parse(ResumeOptions, argv, prog=PROG, description=DESCRIPTION)
         from agents import training
 
         return training.resume(resume_options)

@@ -277,8 +277,8 @@ def _fit_memory(hyperparameters: Any, spec: EnvSpec, num_envs: int, device: torc
     if smaller < getattr(hyperparameters, "batch_size", 1):
         raise ConfigError(f"{allowed / 1e6:.0f} MB of free memory hold no replay memory for {spec.name}")
     print(
-        f"replay memory: {capacity:,} transitions need {needed(capacity) / 1e9:.1f} GB and {allowed / 1e9:.1f} GB may be "
-        f"taken here: {smaller:,} are kept"
+        f"replay memory: {capacity:,} transitions need {needed(capacity) / 1e9:.1f} GB and {allowed / 1e9:.1f} GB may "
+        f"be taken here: {smaller:,} are kept"
     )
     return dataclasses.replace(hyperparameters, replay_capacity=smaller)
 

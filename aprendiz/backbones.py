@@ -35,7 +35,7 @@ class NatureCNN(nn.Module):
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, channels, height, width, dtype=torch.uint8)).numel()
         self.dense = nn.Linear(flat, self.features)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 [B, C, H, W] -> float [B, 512]"""

@@ -122,6 +122,10 @@ class Replay:
         torch_dtype = torch.from_numpy(np.empty(0, observation_dtype)).dtype
         # Untouched memory costs nothing: pages are taken by the operating system when they are first written.
         self.frames = torch.empty((num_envs * self.slots, *self.frame_shape), dtype=torch_dtype, device=self.storage)
+        self._pixels: NDArray[np.uint8] | None = None
+        """The frames as [slots, pixels], where stacks of pictures are gathered on the CPU."""
+        if frame_stack > 1 and torch_dtype == torch.uint8 and self.storage.type == "cpu" and len(self.frame_shape) == 2:
+            self._pixels = self.frames.flatten(1).numpy()
         self.action = np.zeros((num_envs, self.slots), np.int16)
         self.reward = np.zeros((num_envs, self.slots), np.float32)
         self.flags = np.zeros((num_envs, self.slots), np.uint8)
@@ -230,7 +234,9 @@ class Replay:
         reward, discount, steps = self._window(lane, position)
         action = self.action[lane, position % self.slots].astype(np.int64)
         stack = self.frame_stack
-        if self.n_step == 1 and stack > 1:
+        if self._pixels is not None:
+            observation, next_observation = self._gather_stacks(lane, position), self._gather_stacks(lane, position + steps)
+        elif self.n_step == 1 and stack > 1:
             # One gather serves both: the next observation is the same stack moved on by one frame.
             frames = self._gather(lane, position, np.arange(-stack + 1, 2))  # [B, stack + 1, ...]
             observation, next_observation = frames[:, :-1], frames[:, 1:]
@@ -311,6 +317,18 @@ class Replay:
         if before.any():
             frames[torch.from_numpy(before).to(self.storage)] = 0
         return frames.to(self.device, non_blocking=True)
+
+    def _gather_stacks(self, lane: NDArray[np.int64], position: NDArray[np.int64]) -> Tensor:
+        """Observations [B, S, H, W] at `position`, uint8 in memory order channels last; as `_gather`, for the CPU."""
+        from aprendiz.replay_kernels import gather_stacks
+
+        assert self._pixels is not None
+        window = np.arange(-self.frame_stack + 1, 1)
+        rows = lane[:, None] * self.slots + (position[:, None] + window) % self.slots
+        before = window < -self.age[lane, position % self.slots].astype(np.int64)[:, None]
+        stacks = gather_stacks(self._pixels, rows, before, 0, self.frame_stack)  # [B, H * W, S]
+        shaped = torch.from_numpy(stacks).unflatten(1, self.frame_shape)  # [B, H, W, S]
+        return shaped.permute(0, 3, 1, 2).to(self.device, non_blocking=True)  # [B, S, H, W]
 
     # ---------------------------------------------------------------- saving
 

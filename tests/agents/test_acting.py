@@ -34,8 +34,8 @@ class Event:
 
 
 class ScriptedEnv(Env):
-    """Observations are (lane, game, step in the game): each is unique. `script[lane]` maps the number of a step, counted
-    from 1 over all games, to what happens in it. After a lost life FIRE is forced."""
+    """Observations are (lane, game, step in the game): each is unique. `script[lane]` maps the number of a step,
+    counting from 1 over all games, to what happens in it. After a lost life FIRE is forced."""
 
     def __init__(
         self, num_envs: int, script: dict[int, dict[int, Event]] | None = None, restorable: bool = True

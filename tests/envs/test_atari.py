@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def test_a_game_of_breakout_loses_four_lives_and_ends_with_the_fifth(breakout_ga
 
 def test_a_lost_life_does_not_start_a_new_game(breakout_games: list[Step]) -> None:
     lost = 0
-    for before, step in zip(breakout_games, breakout_games[1:], strict=False):
+    for before, step in pairwise(breakout_games):
         for lane in np.flatnonzero(step.life_lost & ~before.ended):
             lost += 1
             assert not step.terminated[lane]

@@ -1,0 +1,31 @@
+"""Representative environments of every backend keep the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import envs
+from aprendiz.testing import check_env
+
+TASKS: list[tuple[str, dict[str, Any]]] = [
+    ("breakout", {}),
+    ("pong", {"sticky": 0.25}),
+    ("cartpole", {}),
+    ("acrobot", {}),
+    ("mountain-car", {}),
+    ("frozen-lake", {}),
+    ("taxi", {}),
+    ("cliff-walking", {}),
+    ("gridworld", {}),
+    ("gridworld", {"map": "S..G/.#.P/....", "slip": 0.0, "time_limit_steps": 7}),
+    ("gym:Blackjack-v1", {}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), TASKS, ids=lambda value: value if isinstance(value, str) else "-".join(value)
+)
+def test_environments_keep_the_contract(name: str, options: dict[str, Any]) -> None:
+    check_env(lambda num_envs: envs.make(name, num_envs, **options), steps=120)
