@@ -6,7 +6,6 @@ before, then the step is received and stored. Where the backend steps its games 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from agents.core import Agent, Purpose, derived_seed
-from aprendiz.loop import Outcome, Source, Work, crossed
+from agents.recent_games import RecentGames
+from aprendiz.loop import Source, Work, crossed
 from aprendiz.replay import Replay
 from envs.core import Env, Step
-
-RECENT_GAMES = 100
 
 
 class ActingSource(Source):
@@ -28,8 +26,8 @@ class ActingSource(Source):
         warmup_env_steps: no updates before so many environment steps have been stored.
         train_period_env_steps: one update for every so many environment steps.
         clip_rewards: rewards are stored as their sign (Mnih et al. 2015); scores are never clipped.
-        overlap: learn while the games are stepping in threads of their own. False steps them first: the same numbers, and
-            faster where learning keeps every core busy by itself.
+        overlap: learn while the games are stepping in threads of their own. False steps them first: the same numbers,
+            sooner where learning keeps every core busy by itself.
         life_loss_ends_value: a lost life has a discount of zero while the game, and its score, go on.
     """
 
@@ -55,9 +53,7 @@ class ActingSource(Source):
         self.replay_generator = np.random.default_rng(derived_seed(seed, Purpose.REPLAY))
         self.env_steps = 0
         self.learn_from_env_steps = warmup_env_steps
-        self.games = 0
-        self.recent_scores: deque[float] = deque(maxlen=RECENT_GAMES)
-        self.recent_lengths: deque[int] = deque(maxlen=RECENT_GAMES)
+        self.recent = RecentGames()
         self.observation = env.reset(derived_seed(seed, Purpose.ENVIRONMENT))
         replay.start(self.observation)
         self._counted_env_steps = 0
@@ -102,24 +98,14 @@ class ActingSource(Source):
         self._sent = None
         self.env_steps += self.env.num_envs
         if ended.any():
-            self.games += int(ended.sum())
-            self.recent_scores.extend(step.score[ended].tolist())
-            self.recent_lengths.extend(step.length[ended].tolist())
-
-    def feedback(self, batch: Any, outcome: Outcome) -> None:
-        """Uniform replay learns nothing from an update."""
+            self.recent.add(step.score[ended], step.length[ended])
 
     def metrics(self) -> dict[str, float]:
         """`rollout/...`: means over the last 100 whole games, and the exploration now."""
-        metrics = {
+        return {
             "rollout/exploration": self.agent.exploration(self.env_steps),
-            "rollout/games": float(self.games),
-            "rollout/replay_fill": min(self.env_steps / self.replay.capacity, 1.0),
-        }
-        if self.recent_scores:
-            metrics["rollout/score_mean"] = float(np.mean(self.recent_scores))
-            metrics["rollout/length_mean"] = float(np.mean(self.recent_lengths))
-        return metrics
+            "rollout/replay_fill": min(len(self.replay) / self.replay.capacity, 1.0),
+        } | self.recent.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         assert self._sent is None, "saved while the games are stepping"
@@ -127,9 +113,7 @@ class ActingSource(Source):
             "env_steps": self.env_steps,
             "counted_env_steps": self._counted_env_steps,
             "learn_from_env_steps": self.learn_from_env_steps,
-            "games": self.games,
-            "recent_scores": list(self.recent_scores),
-            "recent_lengths": list(self.recent_lengths),
+            "recent": self.recent.state_dict(),
             "acting_generator": self.acting_generator.bit_generator.state,
             "replay_generator": self.replay_generator.bit_generator.state,
             "env": self.env.state_dict(),
@@ -141,9 +125,7 @@ class ActingSource(Source):
         self.env_steps = state["env_steps"]
         self._counted_env_steps = state["counted_env_steps"]
         self.learn_from_env_steps = state["learn_from_env_steps"]
-        self.games = state["games"]
-        self.recent_scores = deque(state["recent_scores"], RECENT_GAMES)
-        self.recent_lengths = deque(state["recent_lengths"], RECENT_GAMES)
+        self.recent.load_state_dict(state["recent"])
         self.acting_generator.bit_generator.state = state["acting_generator"]
         self.replay_generator.bit_generator.state = state["replay_generator"]
         self.observation = self.env.load_state_dict(state["env"])

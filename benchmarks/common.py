@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,15 +42,27 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_result(name: str, result: Mapping[str, Any], machine_before: Mapping[str, Any]) -> Path:
-    """Writes `results/<name>.json`: the result, the machine as `machine()` found it at the start, commit and time."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """What every benchmark has."""
+
+    results: Path = RESULTS
+    """Folder of the file of results."""
+
+
+def write_result(
+    name: str, options: BenchmarkOptions, result: Mapping[str, Any], machine_before: Mapping[str, Any]
+) -> Path:
+    """Writes `<name>.json`: options, result, the machine as `machine()` found it at the start, commit and time."""
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / f"{name}.json"
+    asked = {key: value for key, value in dataclasses.asdict(options).items() if not isinstance(value, Path)}
     content = {
         "benchmark": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": provenance.git_commit(),
         "machine": dict(machine_before),
+        "options": asked,
         **result,
     }
     path.write_text(json.dumps(content, indent=2) + "\n")

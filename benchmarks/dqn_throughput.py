@@ -7,9 +7,9 @@ comes after the warm-up: acting, storing, sampling and learning, without evaluat
 Each learner is left as a user would run it:
     ours    the precision is measured and chosen as `python -m agents.train` does it, 8 games;
     SB3     `make_atari_env` and `VecFrameStack`, CnnPolicy, every other option at its default; the number of
-            environments (1, 4 or 8, in one process or in one each) is tried first and the fastest taken. `train_freq` and
-            `gradient_steps` keep one update per 4 steps. Its replay buffer is only as large as the option
-            says, for its default needs 56 GB; ours has the same size.
+            environments (1, 4 or 8, in one process or in one each) is tried first and the fastest taken;
+            `train_freq` and `gradient_steps` keep one update per 4 steps. Its replay buffer holds 50,000
+            transitions, for the default of 1,000,000 needs 56 GB; ours holds as many here.
 
 Each lives in a process of its own with PyTorch's own number of threads, and keeps its games and memory throughout. They
 take turns: in each round both learn for some seconds, the other one waiting. The result is the median of the rounds'
@@ -38,14 +38,14 @@ from aprendiz.cli import main, parse
 from aprendiz.device import choose_device
 from aprendiz.errors import ConfigError
 from aprendiz.loop import LoopState, accumulate
-from benchmarks.common import machine, print_table, spread, write_result
+from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
 
 GAME, GYMNASIUM_GAME = "breakout", "BreakoutNoFrameskip-v4"
 EXPLORATION = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(BenchmarkOptions):
     """Environment steps a second while learning, beside Stable-Baselines3."""
 
     rounds: int = 7
@@ -75,7 +75,7 @@ class Options:
                 raise ConfigError(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
         for text in self.peer_envs:
             count = text.removesuffix("p")
-            if not count.isdigit() or not (count == "1" or int(count) % 4 == 0 and int(count) > 0):
+            if not count.isdigit() or not (count == "1" or (int(count) > 0 and int(count) % 4 == 0)):
                 raise ConfigError(f"--peer-envs {text}: 1 or a multiple of 4, with a p for processes, as in 8p")
 
 
@@ -118,9 +118,7 @@ class Ours:
             exploration_env_steps=0,
         )
         asked = TrainOptions(agent="dqn", device=options.device, precision=options.precision, seed=options.seed)
-        precision, _ = training._measure(
-            DQN, config, make_env, config.num_envs, spec.default_env_steps, device, asked
-        )
+        precision, _ = training._measure(DQN, config, make_env, config.num_envs, spec.default_env_steps, device, asked)
         self.agent = DQN(
             config, spec.observation_space, spec.action_space, seed=options.seed, device=device, precision=precision
         )
@@ -167,7 +165,7 @@ class StableBaselines3:
         import ale_py
         import gymnasium
         import torch
-        from stable_baselines3 import DQN as SB3DQN  # noqa: N811
+        from stable_baselines3 import DQN as SB3DQN
         from stable_baselines3.common.env_util import make_atari_env
         from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
@@ -210,9 +208,7 @@ class StableBaselines3:
         steps, updates = self.model.num_timesteps, self.model._n_updates
         start = time.perf_counter()
         self.model.learn(env_steps, reset_num_timesteps=False)
-        return Turn(
-            self.model.num_timesteps - steps, self.model._n_updates - updates, time.perf_counter() - start
-        )
+        return Turn(self.model.num_timesteps - steps, self.model._n_updates - updates, time.perf_counter() - start)
 
     def learn(self, seconds: float) -> Turn:
         """`learn` counts steps, so that a turn is as many of them as the last turn's speed makes of the seconds."""
@@ -314,8 +310,8 @@ def report(
     tried: dict[str, float],
 ) -> None:
     """Prints the table and writes the file."""
-    rows = [("", "steps/s", "lowest", "highest", "steps per update", "environments", "threads")]
-    result: dict[str, Any] = {"options": dataclasses.asdict(options)}
+    rows: list[tuple[str, ...]] = [("", "steps/s", "lowest", "highest", "steps per update", "environments", "threads")]
+    result: dict[str, Any] = {}
     for name in sorted(turns):
         rates = spread([turn.rate for turn in turns[name]])
         steps_per_update = sum(t.env_steps for t in turns[name]) / max(sum(t.updates for t in turns[name]), 1)
@@ -340,9 +336,9 @@ def report(
         ratios = [ours.rate / theirs.rate for ours, theirs in zip(turns["ours"], turns["sb3"], strict=True)]
         result["sb3"]["steps_per_second_by_environments"] = tried
         result["ratio"] = spread(ratios)
-        low, high = result["ratio"]["min"], result["ratio"]["max"]
-        print(f"\nours / SB3: {result['ratio']['median']:.2f} (median of {len(ratios)} rounds, {low:.2f} to {high:.2f})")
-    write_result("dqn_throughput", result, before)
+        ratio, low, high = (result["ratio"][key] for key in ("median", "min", "max"))
+        print(f"\nours / SB3: {ratio:.2f} (median of {len(ratios)} rounds, {low:.2f} to {high:.2f})")
+    write_result("dqn_throughput", options, result, before)
 
 
 if __name__ == "__main__":

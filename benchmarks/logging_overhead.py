@@ -10,7 +10,6 @@ A CartPole run, made by `agents.train` as a user would make it, with Weights & B
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 import time
@@ -29,11 +28,11 @@ from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.run import Run
 from aprendiz.tracking import Tracker
-from benchmarks.common import machine, print_table, spread, write_result
+from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(BenchmarkOptions):
     """Share of a CartPole run's time that logging takes."""
 
     steps: int = 50_000
@@ -139,7 +138,7 @@ def run_command(argv: list[str]) -> int:
     print()
     print_table(rows)
     print(f"\nlogging takes {share['median']:.2%} of training (median of {options.repeats})")
-    write_result("logging_overhead", {"options": dataclasses.asdict(options), "share": share, "runs": runs}, before)
+    write_result("logging_overhead", options, {"share": share, "runs": runs}, before)
     return 0
 
 

@@ -1,16 +1,16 @@
 """What does a replay memory of 1,000,000 Atari transitions cost: memory, sampling, saving and loading?
 
-Eight synthetic games (sprites that move over a wall which crumbles, 84x84 grey, 4 frames an observation) fill a `Replay`
-until every slot has been written. Measured:
+Eight synthetic games (sprites that move below a wall which crumbles, 84x84 grey, 4 frames an observation) fill a
+`Replay` until every slot has been written. Measured:
     memory      growth of the process's resident memory, from before the replay is made until it is full;
     sampling    median time of a batch of 32 as tensors, beside Stable-Baselines3's `ReplayBuffer` with
-                `optimize_memory_usage=False`, which holds fewer transitions (that favours it: less memory is touched) and
-                whose bytes per transition are scaled to the same capacity;
-    saving      a full save, then 50,000 more transitions and a save of what is new: time, bytes on disk, and by how much
-                resident memory rises meanwhile, sampled in a thread;
+                `optimize_memory_usage=False`, which holds fewer transitions (in its favour: less memory is touched)
+                and whose bytes per transition are scaled to the same capacity;
+    saving      a full save, then 50,000 more transitions and a save of what is new: time, bytes on disk, and by how
+                much resident memory rises meanwhile, sampled in a thread;
     loading     time to read it all back into a new `Replay`, whose content must be the same byte for byte.
 
-The files go into a temporary folder, which should lie on a disk (TMPDIR or --folder): a folder in memory measures memory.
+The files go into a temporary folder, which should lie on a disk (TMPDIR or --folder).
 
     python -m benchmarks.replay_memory
 """
@@ -18,7 +18,6 @@ The files go into a temporary folder, which should lie on a disk (TMPDIR or --fo
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import gc
 import hashlib
 import tempfile
@@ -36,8 +35,8 @@ from numpy.typing import NDArray
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
-from aprendiz.replay import ACTED, Replay
-from benchmarks.common import machine, print_table, write_result
+from aprendiz.replay import ACTED, Batch, Replay
+from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
 
 NUM_ENVS = 8
 FRAME_STACK = 4
@@ -47,7 +46,7 @@ BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(BenchmarkOptions):
     """Memory, sampling, saving and loading of a replay memory."""
 
     capacity: int = 1_000_000
@@ -145,7 +144,7 @@ class SyntheticGames:
 
 
 def fill(replay: Replay, games: SyntheticGames, steps: int) -> float:
-    """Adds so many steps of every game. Returns the seconds spent in `Replay.add`."""
+    """Adds so many steps of every game, then returns the seconds spent in `Replay.add`."""
     seconds = 0.0
     for _ in range(steps):
         step = games.step()
@@ -201,10 +200,10 @@ def content(replay: Replay) -> str:
         for begin in range(int(first), int(head), 2_000):
             slots = np.arange(begin, min(begin + 2_000, int(head))) % replay.slots
             for column in (replay.action, replay.reward, replay.flags, replay.age):
-                digest.update(np.ascontiguousarray(column[lane, slots]))
-            digest.update(replay.frames[torch.from_numpy(lane * replay.slots + slots)].numpy())
+                digest.update(np.ascontiguousarray(column[lane, slots]).data)
+            digest.update(replay.frames[torch.from_numpy(lane * replay.slots + slots)].numpy().data)
         current = lane * replay.slots + int(head) % replay.slots
-        digest.update(replay.frames[current].numpy())
+        digest.update(replay.frames[current].numpy().data)
     return digest.hexdigest()
 
 
@@ -222,6 +221,32 @@ def disk_bytes(folder: Path) -> int:
 
 
 def measure_ours(options: Options, folder: Path) -> dict[str, Any]:
+    result, saved = measure_filled(options, folder)
+    gc.collect()  # the first memory is gone before the second is made, which otherwise would need twice as much
+    loaded = new_replay(options.capacity)
+    start = time.perf_counter()
+    loaded.load(folder, saved.manifest)
+    loaded.load_state_dict(saved.state)
+    seconds = time.perf_counter() - start
+    batch = loaded.sample(BATCH_SIZE, np.random.default_rng(options.seed))
+    same = content(loaded) == saved.content and all(
+        torch.equal(getattr(batch, name), getattr(saved.batch, name))
+        for name in ("observation", "action", "reward", "discount", "next_observation")
+    )
+    print(f"loaded in {seconds:.1f} s; the same content: {same}", flush=True)
+    return {**result, "load": {"seconds": seconds, "same_content": same}}
+
+
+class Saved(NamedTuple):
+    """What is needed to load a memory and to see that it is the same."""
+
+    manifest: dict[str, Any]
+    state: dict[str, Any]
+    content: str
+    batch: Batch
+
+
+def measure_filled(options: Options, folder: Path) -> tuple[dict[str, Any], Saved]:
     games = SyntheticGames(NUM_ENVS, options.seed)
     gc.collect()
     before = resident()
@@ -233,10 +258,10 @@ def measure_ours(options: Options, folder: Path) -> dict[str, Any]:
     print(f"{held:,} transitions in {memory / 1e9:.2f} GB", flush=True)
     generator = np.random.default_rng(options.seed)
     sample_milliseconds = median_milliseconds(lambda: replay.sample(BATCH_SIZE, generator), options.batches)
-    with measured() as full_save:
+    with measured() as full:
         replay.save(folder)
-    full_save["bytes"] = disk_bytes(folder)
-    print(f"saved: {full_save['bytes'] / 1e6:,.0f} MB in {full_save['seconds']:.1f} s", flush=True)
+    full["bytes"] = disk_bytes(folder)
+    print(f"saved: {full['bytes'] / 1e6:,.0f} MB in {full['seconds']:.1f} s", flush=True)
     fill(replay, games, -(-options.more // NUM_ENVS))
     old = {path.name for path in folder.iterdir()}
     with measured() as increment:
@@ -244,32 +269,17 @@ def measure_ours(options: Options, folder: Path) -> dict[str, Any]:
     increment["bytes"] = sum(path.stat().st_size for path in folder.iterdir() if path.name not in old)
     replay.prune(folder)
     print(f"saved what is new: {increment['bytes'] / 1e6:,.1f} MB in {increment['seconds']:.2f} s", flush=True)
-
-    state, digest = replay.state_dict(), content(replay)
     batch = replay.sample(BATCH_SIZE, np.random.default_rng(options.seed))
-    del replay  # two of them would need twice the memory
-    gc.collect()
-    loaded = new_replay(options.capacity)
-    start = time.perf_counter()
-    loaded.load(folder, manifest)
-    loaded.load_state_dict(state)
-    load_seconds = time.perf_counter() - start
-    again = loaded.sample(BATCH_SIZE, np.random.default_rng(options.seed))
-    same = content(loaded) == digest and all(
-        torch.equal(getattr(batch, name), getattr(again, name))
-        for name in ("observation", "action", "reward", "discount", "next_observation")
-    )
-    print(f"loaded in {load_seconds:.1f} s; the same content: {same}", flush=True)
-    return {
+    result = {
         "transitions": held,
         "memory_gb": memory / 1e9,
         "bytes_per_transition": memory / held,
-        "add_microseconds_per_transition": 1e6 * add_seconds / (loaded.slots * NUM_ENVS),
+        "add_microseconds_per_transition": 1e6 * add_seconds / (replay.slots * NUM_ENVS),
         "sample_milliseconds": sample_milliseconds,
-        "full_save": full_save,
+        "full_save": full,
         "incremental_save": {"transitions": options.more, **increment},
-        "load": {"seconds": load_seconds, "same_content": same},
     }
+    return result, Saved(manifest, replay.state_dict(), content(replay), batch)
 
 
 def measure_sb3(options: Options) -> dict[str, Any]:
@@ -316,11 +326,8 @@ def run_command(argv: list[str]) -> int:
             raise ConfigError(f"the peer is missing ({error}): pip install -e . or --peers none") from error
     with tempfile.TemporaryDirectory(prefix="replay-", dir=options.folder) as folder:
         ours = measure_ours(options, Path(folder))
-    result: dict[str, Any] = {
-        "options": {**dataclasses.asdict(options), "folder": "given" if options.folder else "temporary files"},
-        "ours": ours,
-    }
-    peer = result["sb3"] = measure_sb3(options) if options.peers == "sb3" else None
+    result: dict[str, Any] = {"ours": ours}
+    peer = result["sb3"] = measure_sb3(options) if options.peers == "sb3" else {}
 
     def row(label: str, unit: str, mine: float, theirs: float | None) -> tuple[str, str, str]:
         return label, f"{mine:,.2f} {unit}", "" if theirs is None else f"{theirs:,.2f} {unit}"
@@ -334,15 +341,15 @@ def run_command(argv: list[str]) -> int:
                 f"memory for {options.capacity:,} transitions",
                 "GB",
                 ours["memory_gb"],
-                peer and peer["memory_gb_scaled_to_our_capacity"],
+                peer.get("memory_gb_scaled_to_our_capacity"),
             ),
             row(
                 "adding a transition",
                 "us",
                 ours["add_microseconds_per_transition"],
-                peer and peer["add_microseconds_per_transition"],
+                peer.get("add_microseconds_per_transition"),
             ),
-            row("sampling a batch of 32", "ms", ours["sample_milliseconds"], peer and peer["sample_milliseconds"]),
+            row("sampling a batch of 32", "ms", ours["sample_milliseconds"], peer.get("sample_milliseconds")),
             row("full save", "s", full["seconds"], None),
             row("  on disk", "MB", full["bytes"] / 1e6, None),
             row("  memory meanwhile, at most", "MB", full["peak_memory_growth_mb"], None),
@@ -351,7 +358,7 @@ def run_command(argv: list[str]) -> int:
             row("load", "s", ours["load"]["seconds"], None),
         ]
     )
-    write_result("replay_memory", result, before)
+    write_result("replay_memory", options, result, before)
     return 0 if ours["load"]["same_content"] else 1
 
 

@@ -9,7 +9,6 @@ command does before it must.
 
 from __future__ import annotations
 
-import dataclasses
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
-from benchmarks.common import machine, print_table, spread, write_result
+from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
 
 COMMANDS = {
     "agents.train --help": ("-m", "agents.train", "--help"),
@@ -31,7 +30,7 @@ COMMANDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(BenchmarkOptions):
     """Wall time of `--help` and `--list`."""
 
     repeats: int = 5
@@ -64,7 +63,7 @@ def run_command(argv: list[str]) -> int:
         [("", "median s", "lowest", "highest")]
         + [(name, *(f"{found[key]:.2f}" for key in ("median", "min", "max"))) for name, found in result.items()]
     )
-    write_result("startup", {"options": dataclasses.asdict(options), "seconds": result}, before)
+    write_result("startup", options, {"seconds": result}, before)
     return 0
 
 

@@ -20,12 +20,12 @@ from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Work
 from aprendiz.testing import check_agent
 
-PLACES = {"cartpole": {}, "frozen-lake": {}, "gridworld": {"map": "S..G/.#.P/...."}}
+PLACES = ("cartpole", "frozen-lake")
 """Small environments, of vectors and of states. An agent is checked wherever it can learn."""
 
 
 def make_env(name: str) -> Any:
-    return lambda num_envs: envs.make(name, num_envs, **PLACES[name])
+    return lambda num_envs: envs.make(name, num_envs)
 
 
 def fits(agent: Any, task: str) -> bool:
@@ -50,7 +50,7 @@ def test_every_agent_keeps_the_contract(name: str, task: str) -> None:
     if not fits(agent, task):
         pytest.skip(f"{name} says that it cannot learn {task}")
     config = small(agent.presets(make_env(task)(1).spec)["default"])
-    check_agent(agent, make_env(task), config=config)
+    check_agent(agent, make_env(task), config=config, env_steps=160)
 
 
 @pytest.mark.parametrize("name", AGENTS.names())
@@ -61,7 +61,7 @@ def test_every_agent_can_learn_somewhere(name: str) -> None:
 def test_dqn_keeps_the_contract_on_images_whose_games_cannot_be_restored() -> None:
     dqn = AGENTS.get("dqn")
     config = dataclasses.replace(small(dqn.presets(envs.make("pong", 1).spec)["default"]), num_envs=2)
-    check_agent(dqn, lambda num_envs: envs.make("pong", num_envs), config=config, env_steps=60)
+    check_agent(dqn, lambda num_envs: envs.make("pong", num_envs), config=config, env_steps=30)
 
 
 class Stepwise(QLearning):
@@ -141,7 +141,7 @@ def think_in_float64(self: Any, observations: Any) -> Any:
 
 def write_to_observations(self: Any, observations: Any) -> Any:
     values = Stepwise.inspect(self, observations)
-    observations[:] = 0
+    observations[:] = 1
     return values
 
 
