@@ -141,6 +141,9 @@ class ActingSource(Source):
     def save_bulk(self, folder: Path) -> dict[str, Any]:
         return self.replay.save(folder)
 
+    def has_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
+        return all((folder / segment["file"]).exists() for segment in manifest["segments"])
+
     def load_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.replay.load(folder, manifest)
 

@@ -47,8 +47,8 @@ class TrainOptions:
     """Weights & Biases. Unset: WANDB_MODE, else online where a key is configured, else offline."""
     evaluations: int = 20
     """How often the agent is evaluated on the way, to choose the checkpoint called best; 0 never."""
-    evaluation_games: int = 10
-    """Whole games of each such evaluation (other games than those that agents.evaluate plays)."""
+    evaluation_games: Optional[int] = None  # noqa: UP045
+    """Whole games of each such evaluation, other ones than agents.evaluate plays. Unset: 10 of images, 30 elsewhere."""
     checkpoint_minutes: float = 10.0
     """Wall-clock minutes between checkpoints."""
     save_replay: bool = True
@@ -186,7 +186,8 @@ def _given(argv: list[str], name: str) -> str | None:
 def _early_env_options(known: dict[str, Any], argv: list[str]) -> dict[str, Any]:
     """Options that change the observation space must be known before the preset is chosen: read those that are text."""
     found = {name: _given(argv, name.replace("_", "-")) or _given(argv, name) for name in known}
-    return {name: value for name, value in found.items() if value is not None and isinstance(known[name] or "", str)}
+    text = {name for name, default in known.items() if default is None or isinstance(default, str)}
+    return {name: value for name, value in found.items() if value is not None and name in text}
 
 
 def _spec(task: str, env_options: dict[str, Any]) -> EnvSpec:
@@ -241,7 +242,7 @@ def _check(options: TrainOptions) -> None:
         raise ConfigError(f"--minutes must be above 0, got {options.minutes}")
     if options.seed < 0:
         raise ConfigError(f"--seed must be 0 or more, got {options.seed}")
-    if options.evaluations < 0 or options.evaluation_games < 1:
+    if options.evaluations < 0 or (options.evaluation_games is not None and options.evaluation_games < 1):
         raise ConfigError("--evaluations must be 0 or more and --evaluation-games at least 1")
     if not options.checkpoint_minutes > 0:
         raise ConfigError(f"--checkpoint-minutes must be above 0, got {options.checkpoint_minutes}")

@@ -66,6 +66,7 @@ def create(
         checkpoint_every_minutes=options.checkpoint_minutes,
         save_bulk=options.save_replay,
     )
+    games = options.evaluation_games or (10 if spec.observation_kind == "image" else 30)
     unlimited = options.minutes is not None and options.steps is None
     config = {
         "environment": {"name": task, "options": env_options, "protocol": spec.protocol},
@@ -81,7 +82,7 @@ def create(
         "precision": precision,
         "torch_threads": threads,
         "wandb": options.wandb,
-        "evaluation": {"games": options.evaluation_games, "explore": EVALUATION_EXPLORE},
+        "evaluation": {"games": games, "explore": EVALUATION_EXPLORE},
     }
     agent = agent_class(
         hyperparameters,
@@ -121,25 +122,31 @@ def resume(options: ResumeOptions) -> int:
             config["budget"]["minutes"] = None  # the new total counts, not the clock of the first session
         if options.minutes is not None and not given_steps:
             config["budget"]["env_steps"] = None
+    which = "last" if options.checkpoint is None else options.checkpoint
+    total, made = config["budget"]["env_steps"], int(run.checkpoint(which).name.removeprefix("step-"))
+    if total is not None and made >= total:  # before anything is cut back to that checkpoint
+        raise RunError(
+            f"{run.name} has already made {made:,} of {total:,} steps; give a larger total, as in "
+            f"--resume {run.name} --steps {2 * made}"
+        )
     if options.device is not None:
         config["device"] = str(choose_device(options.device))
     agent, _, make_env = new_agent(run, config["device"])
     env = make_env(config["num_envs"])
     _set_threads(config["torch_threads"], env.spec, choose_device(config["device"]))
     state = LoopState()
-    which = "last" if options.checkpoint is None else options.checkpoint
     source = agent.make_source(env, seed=run.seed)
     whole = load_run(run, agent, source, state, which)
-    done = config["budget"]["env_steps"]
-    if done is not None and state.units >= done:
+    minutes = config["budget"]["minutes"]
+    if minutes is not None and state.elapsed_seconds >= 60.0 * minutes:
         raise RunError(
-            f"{run.name} has already made its {state.units:,} steps; give a larger total, as in "
-            f"--resume {run.name} --steps {2 * state.units}"
+            f"{run.name} has already trained for its {minutes:g} minutes; give a larger total, as in "
+            f"--resume {run.name} --minutes {2 * minutes:g}"
         )
     run.save_config()
     print(f"resuming {run.path} at {state.units:,} environment steps")
     if not whole:
-        print("its replay memory was not saved: it is filled anew before learning goes on")
+        print("its replay memory was not kept: it is filled anew before learning goes on")
     elif not env.spec.restorable:
         print("the games that were in progress cannot be restored: new ones begin; everything else goes on exactly")
     run.set_status("running", step=state.units)
@@ -188,6 +195,8 @@ def _train(
     finally:
         env.close()
         run.close()
+        if run.tracker is not None:
+            run.tracker.finish()
     if result.reason in ("finished", "clock"):
         return 0
     return 128 + signal.Signals[result.reason].value

@@ -81,6 +81,10 @@ class Source:
         """Writes what is new of the bulk data (a replay memory) into `folder`; returns its manifest."""
         return {}
 
+    def has_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
+        """Whether all that a manifest lists is still there: of older checkpoints it goes when it is overwritten."""
+        return True
+
     def load_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         """The counterpart of `save_bulk`."""
 
@@ -244,12 +248,14 @@ def save_run(
 def load_run(run: Run, learner: Learner, source: Source, state: LoopState, which: str | int = "last") -> bool:
     """Puts everything back as `save_run` found it, and cuts the metrics back to that point.
 
-    Returns False when the checkpoint has no bulk data (it was saved without its replay memory): then the source starts
-    with an empty one. Raises CheckpointError or RunError when the checkpoint cannot be read.
+    Returns False when the checkpoint has no bulk data (it was saved without its replay memory, or that has been
+    overwritten since): then the source starts with an empty one. Raises CheckpointError or RunError when the checkpoint cannot be read.
     """
     saved = run.load(which)
     learner.load_state_dict(saved["learner"])
     whole = saved["bulk"] is not None
+    if whole and which != "last":
+        whole = source.has_bulk(run.path / "replay", saved["bulk"])
     if whole:
         source.load_bulk(run.path / "replay", saved["bulk"])
     source.load_state_dict(saved["source"])

@@ -1,25 +1,28 @@
 """What the README claims of the small tasks: CartPole with DQN, and the tabular tasks against value iteration.
 
-Everything goes through the commands that a user types. CartPole: `agents.train cartpole --seed S`, then the checkpoint
-called `best` (chosen on other games) plays 100 fresh games. Tabular: `agents.train TASK --seed S`, then the greedy policy
-of the last table is evaluated exactly (a linear solve) on the environment's own transition probabilities and compared
-with value iteration, both at the start distribution with the agent's discount.
+Everything goes through the commands that a user types. CartPole: `agents.train cartpole --seed S`, then the
+checkpoint called `best` (chosen on other games) plays 100 fresh games. Tabular: `agents.train TASK --seed S`, then the
+greedy policy of the last table is evaluated exactly (a linear solve) on the environment's own transition probabilities
+and compared with value iteration, both at the start distribution with the agent's discount.
 
-    python benchmarks/solved.py [--seeds 5] [--tasks cartpole gridworld frozen-lake taxi cliff-walking]
+    python benchmarks/solved.py [--seeds 5] [--tasks cartpole taxi]
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import write_result
+from common import BenchmarkOptions, machine, write_result
+
+from aprendiz.cli import main, parse
 
 TABULAR = ("gridworld", "frozen-lake", "taxi", "cliff-walking")
 
@@ -36,8 +39,6 @@ def train(task: str, seed: int, runs: Path) -> tuple[Path, float]:
 
 
 def environment(runs: Path) -> dict[str, str]:
-    import os
-
     return os.environ | {"APRENDIZ_RUNS": str(runs)}
 
 
@@ -48,7 +49,8 @@ def cartpole(seed: int, runs: Path) -> dict[str, Any]:
 
     path, seconds = train("cartpole", seed, runs)
     found = evaluate(load_saved(Run.open(path), "best", "cpu"), episodes=100, seed=1000, explore=0.01)
-    return {"seed": seed, "mean": found["mean"], "min": found["min"], "step": found["checkpoint_step"], "seconds": seconds}
+    kept = {"mean": found["mean"], "min": found["min"], "checkpoint_step": found["checkpoint_step"]}
+    return {"seed": seed, "seconds": seconds} | kept
 
 
 def tabular(task: str, seed: int, runs: Path) -> dict[str, Any]:
@@ -67,21 +69,28 @@ def tabular(task: str, seed: int, runs: Path) -> dict[str, Any]:
     return {"seed": seed, "optimal": optimal, "learned": learned, "gap": gap, "seconds": seconds}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--tasks", nargs="+", default=["cartpole", *TABULAR], choices=["cartpole", *TABULAR])
-    arguments = parser.parse_args()
+@dataclass(frozen=True, kw_only=True)
+class Options(BenchmarkOptions):
+    seeds: int = 5
+    """Runs of each task, with seeds 1, 2, ..."""
+    tasks: tuple[str, ...] = ("cartpole", *TABULAR)
+    """Which tasks."""
+
+
+def run(argv: list[str]) -> int:
+    options: Options = parse(Options, argv, prog="python benchmarks/solved.py", description=__doc__ or "")
+    before = machine()
     results: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for task in arguments.tasks:
+        for task in options.tasks:
             results[task] = []
-            for seed in range(1, arguments.seeds + 1):
+            for seed in range(1, options.seeds + 1):
                 runs = Path(folder)
                 results[task].append(cartpole(seed, runs) if task == "cartpole" else tabular(task, seed, runs))
                 print(task, results[task][-1], flush=True)
-    write_result("solved", results)
+    write_result("solved", options, results, before)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    main(run)

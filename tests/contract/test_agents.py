@@ -100,10 +100,6 @@ def start_anyhow(self: Any, *arguments: Any, **options: Any) -> None:
     self.q += np.random.default_rng().normal(size=self.q.shape)
 
 
-def require_a_name(self: Any, name: str, *arguments: Any, **options: Any) -> None:
-    Stepwise.__init__(self, *arguments, **options)
-
-
 def forget_the_config(self: Any, config: Any, *arguments: Any, **options: Any) -> None:
     Stepwise.__init__(self, config, *arguments, **options)
     self.config = dataclasses.replace(config, discount=0.5)
