@@ -16,6 +16,7 @@ from agents.core import Agent, Purpose, derived_seed
 from agents.recent_games import RecentGames
 from aprendiz.loop import Source, Work, crossed
 from aprendiz.replay import Replay
+from aprendiz.replay_store import is_whole
 from envs.core import Env, Step
 
 
@@ -30,6 +31,8 @@ class ActingSource(Source):
             sooner where learning keeps every core busy by itself.
         life_loss_ends_value: a lost life has a discount of zero while the game, and its score, go on.
     """
+
+    bulky = True
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class ActingSource(Source):
         return self.replay.save(folder)
 
     def has_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> bool:
-        return all((folder / segment["file"]).exists() for segment in manifest["segments"])
+        return is_whole(folder, manifest)
 
     def load_bulk(self, folder: Path, manifest: Mapping[str, Any]) -> None:
         self.replay.load(folder, manifest)

@@ -26,6 +26,9 @@ class Agent:
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     """Precisions that it can learn in; the fastest on this machine is chosen when a run is created."""
 
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
+    """Kinds of device that it can live on."""
+
     config: Any
 
     def __init__(

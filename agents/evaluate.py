@@ -30,7 +30,8 @@ class Options:
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Each a run's folder, its name, an environment or agent (its newest run), or `latest`."""
     episodes: int | None = None
-    """Games to play. None: 30 where observations are images, 100 elsewhere."""
+    """Games to play, all at once. None: 30 where observations are images, 100 elsewhere. A network's ties can fall
+    differently with another number of games played together."""
     seed: int = 1000
     """Which games: the same seed gives the same games."""
     checkpoint: str | None = None
@@ -64,7 +65,10 @@ def command(argv: list[str]) -> None:
 
 
 def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
-    """Evaluate one run, print the result, add it to the run's evaluations.json, and return it."""
+    """Evaluate one run, print the result, add it to the run's evaluations.json, and return it.
+
+    Raises StorageError where it cannot be added; it is printed all the same.
+    """
     from agents.saved import best_or_last, checkpoint_choice, load_saved
 
     saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
@@ -72,8 +76,9 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
         result = evaluate(
             saved, episodes=options.episodes, seed=options.seed, explore=options.explore, on_progress=on_progress
         )
-    run.add_evaluation(result)
     _show(run, result)
+    run.add_evaluation(result)
+    print(f"saved in {run.path / 'evaluations.json'}\n", flush=True)
     return result
 
 
@@ -89,7 +94,8 @@ def evaluate(
 
     `human_normalized` is that of the mean score, None where no random and human scores are published (Mnih et al. 2015:
     0 is random play, 1 a human's). `interval` is the 95% bootstrap interval of the mean, `which` the checkpoint that
-    was asked for.
+    was asked for. A game depends on its own seed alone, but for a network's ties: those can fall differently with
+    another number of games played together, as its sums are then rounded otherwise.
     """
     from agents.core import Purpose
     from agents.play import game_seeds, play_games
@@ -129,7 +135,7 @@ def evaluate(
     }
 
 
-def _rows(run: Run, result: dict[str, Any]) -> list[tuple[str, str]]:
+def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     low, high = result["interval"]
     iqm_low, iqm_high = result["iqm_interval"]
     lengths, seeds = result["lengths"], result["seeds"]
@@ -151,7 +157,6 @@ def _rows(run: Run, result: dict[str, Any]) -> list[tuple[str, str]]:
         ("played", f"{len(seeds)} whole games, unclipped scores, random actions {result['explore']:g}"),
         ("protocol", ", ".join(_protocol(result["protocol"]))),
         ("seeds", f"{shown}   (from seed {result['seed']})"),
-        ("saved in", str(run.path / "evaluations.json")),
     ]
 
 
@@ -171,12 +176,11 @@ def _protocol(protocol: dict[str, Any]) -> Iterator[str]:
 def _show(run: Run, result: dict[str, Any]) -> None:
     chosen = f"checkpoint {result['which']}" if isinstance(result["which"], str) else "checkpoint"
     title = f"{run.name}: {chosen}, {result['checkpoint_step']:,} steps of training"
-    rows = _rows(run, result)
+    rows = _rows(result)
     if not sys.stdout.isatty():
         print(title)
         for name, value in rows:
-            print(f"  {name:<17} {value}")
-        print(flush=True)
+            print(f"  {name:<17} {value}", flush=True)
         return
     from rich.console import Console
     from rich.table import Table
@@ -187,9 +191,7 @@ def _show(run: Run, result: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, Text(value, style="bold" if name == "mean" else ""))
-    console = Console()
-    console.print(table)
-    console.print()
+    Console().print(table)
 
 
 @contextlib.contextmanager

@@ -192,6 +192,7 @@ class QLearning(Agent):
     """Agent and learner. q [S, A] float64 and visits [S, A] int64 are the whole of what it knows."""
 
     Config = QLearningConfig
+    devices = ("cpu",)
 
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, QLearningConfig]:

@@ -67,8 +67,8 @@ class ResumeOptions:
     """New total of environment steps."""
     minutes: Optional[float] = None  # noqa: UP045
     """New total of wall-clock minutes, those before included."""
-    checkpoint: Optional[int] = None  # noqa: UP045
-    """Continue from the checkpoint of this step instead of the last."""
+    checkpoint: str = "last"
+    """Continue from another checkpoint than the last: best, or a step. Later ones are then deleted."""
     device: Optional[str] = None  # noqa: UP045
     """Another device than before (numbers may then differ in the last digits)."""
     wandb: Optional[Literal["online", "offline", "disabled"]] = None  # noqa: UP045
@@ -238,13 +238,13 @@ def _general_options() -> type:
 def _check(options: TrainOptions) -> None:
     if options.steps is not None and options.steps < 1:
         raise ConfigError(f"--steps must be at least 1, got {options.steps}")
-    if options.minutes is not None and not options.minutes > 0:
+    if options.minutes is not None and not 0 < options.minutes < float("inf"):
         raise ConfigError(f"--minutes must be above 0, got {options.minutes}")
     if options.seed < 0:
         raise ConfigError(f"--seed must be 0 or more, got {options.seed}")
     if options.evaluations < 0 or (options.evaluation_games is not None and options.evaluation_games < 1):
         raise ConfigError("--evaluations must be 0 or more and --evaluation-games at least 1")
-    if not options.checkpoint_minutes > 0:
+    if not 0 < options.checkpoint_minutes < float("inf"):
         raise ConfigError(f"--checkpoint-minutes must be above 0, got {options.checkpoint_minutes}")
 
 

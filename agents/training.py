@@ -16,13 +16,14 @@ import envs
 from agents import AGENTS
 from agents.core import Agent, Purpose
 from agents.play import game_seeds, play_games
-from agents.saved import make_env_of, new_agent, open_agent
+from agents.saved import checkpoint_choice, make_env_of, new_agent, open_agent
 from aprendiz.config import to_json
 from aprendiz.device import available_memory, choose_device, keep_freed_memory
-from aprendiz.errors import AprendizError, ConfigError, RunError
-from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, load_run, train
+from aprendiz.errors import ConfigError, RunError
+from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, load_run, save_run, train
 from aprendiz.replay import Replay
 from aprendiz.run import Run
+from aprendiz.tracking import resolve_mode
 
 if TYPE_CHECKING:
     import torch
@@ -43,12 +44,13 @@ def create(
 ) -> int:
     """Makes a run and trains it. Returns the exit code."""
     assert options.agent is not None
-    device = choose_device(options.device)
+    resolve_mode(options.wandb)
     agent_class = AGENTS.get(options.agent)
     num_envs = getattr(hyperparameters, "num_envs", 1)
     make_env: Callable[..., Env] = lambda count, **more: envs.make(task, count, **env_options, **more)  # noqa: E731
     env = make_env(num_envs)
     spec = env.spec
+    device = _device(options.device, agent_class, spec)
     threads = _set_threads(None, spec, device)
     hyperparameters = _fit_memory(hyperparameters, spec, num_envs, device)
     # A first guess of the budget is good enough to try how fast this machine is.
@@ -102,17 +104,27 @@ def create(
         device=str(device),
     )
     _announce(run, config, rate)
-    return _train(run, agent, env, LoopState(), wandb=options.wandb, video=options.video, resumed_from=None)
+    with run.lock():
+        return _train(run, agent, env, LoopState(), wandb=options.wandb, video=options.video, resumed_from=None)
 
 
 def resume(options: ResumeOptions) -> int:
     """Continues a run exactly where its checkpoint stands. Returns the exit code."""
     run = Run.open(options.resume, kind="agents")
+    with run.lock():
+        return _resume(run, options)
+
+
+def _resume(run: Run, options: ResumeOptions) -> int:
     config = run.config
     for name in ("steps", "minutes"):
         value = getattr(options, name)
-        if value is not None and not value > 0:
+        if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name} must be above 0, got {value}")
+    resolve_mode(options.wandb or config.get("wandb"))
+    expected = ("environment", "agent", "num_envs", "budget", "cadence", "device", "precision", "evaluation")
+    if missing := [name for name in (*expected, "torch_threads", "wandb") if name not in config]:
+        raise RunError(f"{run.path / 'config.json'} lacks {', '.join(missing)}: it was cut, or changed by hand")
     if options.steps is not None or options.minutes is not None:
         given_steps = options.steps is not None
         config["budget"]["env_steps"] = options.steps if given_steps else config["budget"]["env_steps"]
@@ -122,36 +134,53 @@ def resume(options: ResumeOptions) -> int:
             config["budget"]["minutes"] = None  # the new total counts, not the clock of the first session
         if options.minutes is not None and not given_steps:
             config["budget"]["env_steps"] = None
-    which = "last" if options.checkpoint is None else options.checkpoint
+    which = checkpoint_choice(options.checkpoint) or "last"
     total, made = config["budget"]["env_steps"], int(run.checkpoint(which).name.removeprefix("step-"))
-    if total is not None and made >= total:  # before anything is cut back to that checkpoint
+    # A signal may have come in the last evaluation, which is then still owed.
+    owed = options.steps is None and which == "last" and run.status()["state"] == "stopped"
+    if total is not None and made >= total and not owed:  # before anything is cut back to that checkpoint
         raise RunError(
             f"{run.name} has already made {made:,} of {total:,} steps; give a larger total, as in "
             f"--resume {run.name} --steps {2 * made}"
         )
+    minutes = config["budget"]["minutes"]
+    if minutes is not None and not owed and (gone := run.load(which)["loop"]["elapsed_seconds"]) >= 60.0 * minutes:
+        raise RunError(
+            f"{run.name} has already trained for {gone / 60:.1f} of {minutes:g} minutes; give a larger total, as in "
+            f"--resume {run.name} --minutes {2 * minutes:g}"
+        )
+    agent, spec, make_env = new_agent(run, options.device or config["device"])
     if options.device is not None:
-        config["device"] = str(choose_device(options.device))
-    agent, _, make_env = new_agent(run, config["device"])
+        device = _device(options.device, type(agent), spec)
+        config |= {"device": str(device), "precision": getattr(agent, "precision", "fp32")}
     env = make_env(config["num_envs"])
-    _set_threads(config["torch_threads"], env.spec, choose_device(config["device"]))
+    _set_threads(config["torch_threads"], spec, choose_device(config["device"]))
     state = LoopState()
     source = agent.make_source(env, seed=run.seed)
     whole = load_run(run, agent, source, state, which)
-    minutes = config["budget"]["minutes"]
-    if minutes is not None and state.elapsed_seconds >= 60.0 * minutes:
-        raise RunError(
-            f"{run.name} has already trained for its {minutes:g} minutes; give a larger total, as in "
-            f"--resume {run.name} --minutes {2 * minutes:g}"
-        )
+    if which != "last":
+        # What the older checkpoint needs is saved anew before the later ones go.
+        save_run(run, agent, source, state, Cadence(**config["cadence"]))
+        run.go_back_to(state.units, state.best_units)
     run.save_config()
     print(f"resuming {run.path} at {state.units:,} environment steps")
-    if not whole:
+    if not whole and source.bulky:
         print("its replay memory was not kept: it is filled anew before learning goes on")
-    elif not env.spec.restorable:
+    if not env.spec.restorable:
         print("the games that were in progress cannot be restored: new ones begin; everything else goes on exactly")
     run.set_status("running", step=state.units)
     wandb = options.wandb or config["wandb"]
     return _train(run, agent, env, state, wandb=wandb, video=options.video, resumed_from=source)
+
+
+def _device(name: str, agent_class: type[Agent], spec: EnvSpec) -> torch.device:
+    """The device asked for; `auto` means the CPU where networks are small, and where the agent knows no other."""
+    if name == "auto" and (spec.observation_kind != "image" or agent_class.devices == ("cpu",)):
+        name = "cpu"
+    device = choose_device(name)
+    if device.type not in agent_class.devices:
+        raise ConfigError(f"{agent_class.__name__} lives on {', '.join(agent_class.devices)}, not on {name}")
+    return device
 
 
 def _set_threads(saved: int | None, spec: EnvSpec, device: torch.device) -> int:
@@ -181,6 +210,7 @@ def _train(
         return {"score": float(games.scores.mean()), "length": float(games.lengths.mean())}
 
     cadence = Cadence(**config["cadence"])
+    result: TrainResult | None = None
     try:
         result = train(
             agent,
@@ -192,11 +222,14 @@ def _train(
             state=state,
         )
         _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
+    except BaseException:
+        run.set_status("failed", step=state.units)
+        raise
     finally:
         env.close()
         run.close()
         if run.tracker is not None:
-            run.tracker.finish()
+            run.tracker.finish(0 if result else 1)
     if result.reason in ("finished", "clock"):
         return 0
     return 128 + signal.Signals[result.reason].value
@@ -231,13 +264,13 @@ def _film(run: Run, make_env: Callable[..., Env]) -> None:
             open_agent(run, step, device="cpu"),
             make_env,
             run.videos / f"step-{step:012d}.mp4",
-            seed=game_seeds(run.seed, 1, Purpose.EVALUATION)[0],
+            seed=run.seed,
             explore=EVALUATION_EXPLORE,
             max_steps=2_000,
             title=run.task,
         )
-    except (AprendizError, OSError, ImportError) as error:
-        print(f"no video: {error}", file=sys.stderr)
+    except Exception as error:  # whatever a third party's environment raises when it draws
+        print(f"no video: {type(error).__name__}: {error}", file=sys.stderr)
         return
     print(f"video: {path}")
     if run.tracker is not None:

@@ -1,6 +1,9 @@
 """Watch a saved agent play: in a window where there is a display, else in a video.
 
 python -m agents.watch RUN [--video out.mp4]
+
+The games are those that agents.evaluate plays; a network's ties can fall differently there, with another number of
+games played together.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ class Options:
     episodes: int = 1
     """Games to show."""
     seed: int = 1000
-    """Which games: the first ones that agents.evaluate plays with the same seed."""
+    """Which games: the first ones that agents.evaluate plays with the same seed. A network's ties can fall differently
+    there, where many games are played together."""
     checkpoint: str | None = None
     """`last`, `best` or a step. None: best where there is one, else last."""
     explore: float = 0.01

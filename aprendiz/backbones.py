@@ -50,13 +50,13 @@ class NatureCNN(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers with rectifiers, 120 and 84 units unless told otherwise (the network of CleanRL's `dqn.py`).
+    """Dense layers with rectifiers, twice 256 units unless told otherwise (RL Baselines3 Zoo, DQN on CartPole).
 
     Reads vectors [B, D], images (flattened, divided by 255) or, one-hot encoded, the states of a discrete space [B].
     Returns [B, last width].
     """
 
-    def __init__(self, observation_space: Space, hidden: tuple[int, ...] = (120, 84)) -> None:
+    def __init__(self, observation_space: Space, hidden: tuple[int, ...] = (256, 256)) -> None:
         super().__init__()
         self.states: int | None = None
         self.scale = 1.0

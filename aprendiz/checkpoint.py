@@ -7,6 +7,7 @@ the disk and renamed, so that a folder under its own name is whole.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import math
@@ -91,10 +92,10 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises CheckpointError where a file is missing, truncated or changed, and NewerFormatError where the format is newer
     than FORMAT_VERSION.
     """
-    _recover(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no checkpoint {folder}")
     try:
+        _recover(folder)
+        if not folder.is_dir():
+            raise CheckpointError(f"there is no checkpoint {folder}")
         body = json.loads((folder / _STATE).read_text())
         version, stated = body["format_version"], body.pop("checksum")
         if isinstance(version, int) and version > FORMAT_VERSION:
@@ -121,7 +122,8 @@ def write_json(path: Path, data: Any) -> None:
         sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         message = f"cannot write {path}: {error.strerror}; make room or set APRENDIZ_RUNS to a folder elsewhere"
         raise StorageError(message) from error
 

@@ -18,6 +18,8 @@ from aprendiz.errors import ConfigError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of `mallopt` in GNU's malloc.h."""
+_CGROUP = Path("/sys/fs/cgroup")
+"""Where version 2 of Linux's control groups shows a container its own limits."""
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -28,16 +30,24 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = name.partition(":")[0]
+    kind, colon, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"unknown device {name!r}: use auto, cpu, cuda or mps")
+    if colon and not (index.isascii() and index.isdigit()):
+        raise ConfigError(f"unknown device {name!r}: after the colon comes its number, as in {kind}:0")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
             "there is no CUDA device that this PyTorch can use: use --device cpu, or install a CUDA build"
         )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("there is no Apple GPU here: use --device cpu")
-    return torch.device(name)
+    if not colon:
+        return torch.device(kind)
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if int(index) >= count:
+        there = f"{kind}:0" if count == 1 else f"{kind}:0 to {kind}:{count - 1}"
+        raise ConfigError(f"there is no device {name!r} here: use {there}")
+    return torch.device(kind, int(index))
 
 
 def available_memory(device: torch.device) -> int:
@@ -45,10 +55,20 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-        free = min(free, int(limit.read_text()) - int(used.read_text()))
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, max(0, limit - used + _reclaimable()))
     return free
+
+
+def _reclaimable() -> int:
+    """Bytes of files in the page cache that nobody has used lately: counted as used, and given up when needed."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (_CGROUP / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == "inactive_file":
+                return int(value)
+    return 0
 
 
 def keep_freed_memory() -> None:
@@ -57,7 +77,7 @@ def keep_freed_memory() -> None:
     An update on a CPU frees and takes the same megabytes each time; giving them back to the system in between costs
     hundreds of page faults. Does nothing where the C library is not GNU's.
     """
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows, where a library has a name
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -88,7 +108,8 @@ class CapturedStep:
     """A training step replayed as one CUDA graph, so that a small network is not held up by launching its kernels.
 
     `step` takes a dict of tensors, may change `state` (tensors, in place only) and returns a dict of tensors. It is
-    warmed up three times on a side stream, `state` is put back in place, and then it is captured.
+    warmed up three times on a side stream, `state` is put back in place, and then it is captured. All of it happens on
+    the GPU where the tensors are, whichever is the current one.
     See "Whole-network capture" in the CUDA section of the PyTorch notes.
     """
 
@@ -99,23 +120,27 @@ class CapturedStep:
         state: Callable[[], list[Tensor]],
     ) -> None:
         self.inputs = {name: tensor.clone() for name, tensor in inputs.items()}
+        self._device = next(iter(self.inputs.values())).device
         before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in state()}
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                step(self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        with torch.no_grad():
-            for tensor in state():
-                # What the warm-up created (the moments of an optimiser) starts from zero, as it would have.
-                tensor.copy_(before[id(tensor)][1]) if id(tensor) in before else tensor.zero_()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.outputs = step(self.inputs)
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    step(self.inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.no_grad():
+                for tensor in state():
+                    # What the warm-up created (the moments of an optimiser) starts from zero, as it would have.
+                    tensor.copy_(before[id(tensor)][1]) if id(tensor) in before else tensor.zero_()
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.outputs = step(self.inputs)
 
     def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        for name, tensor in inputs.items():
-            self.inputs[name].copy_(tensor, non_blocking=True)
-        self.graph.replay()
-        return {name: tensor.clone() for name, tensor in self.outputs.items()}
+        with torch.cuda.device(self._device):
+            for name, tensor in inputs.items():
+                # Pinned memory of the CPU could be overwritten by its owner before a copy that nobody waits for.
+                self.inputs[name].copy_(tensor, non_blocking=tensor.is_cuda)
+            self.graph.replay()
+            return {name: tensor.clone() for name, tensor in self.outputs.items()}

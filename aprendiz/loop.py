@@ -7,18 +7,21 @@ and stop. All of that happens at safe points only, which the source announces: a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from aprendiz.errors import CheckpointError
 from aprendiz.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -58,6 +61,9 @@ class Learner(Protocol):
 
 class Source:
     """Where batches come from: a data set, a text, or acting in an environment. Subclasses replace what they need."""
+
+    bulky: ClassVar[bool] = False
+    """Whether it has bulk data: a replay memory, say."""
 
     def next(self, limit: int | None = None) -> Work:
         """The next piece of work. `limit`: units left in the budget (None: no end), which it should not pass."""
@@ -121,6 +127,8 @@ class LoopState:
     updates: int = 0
     elapsed_seconds: float = 0.0
     """Wall-clock seconds of training, over all sessions of the run."""
+    evaluated_units: int = 0
+    """Units at the last evaluation: one that a signal cut off is made up for."""
     best_score: float = -math.inf
     best_units: int | None = None
     sums: dict[str, Tensor | float] = field(default_factory=dict)
@@ -165,7 +173,7 @@ def train(
     state: LoopState | None = None,
     progress: bool = True,
 ) -> TrainResult:
-    """Runs until the budget is spent or a signal asks to stop; saves at the end whatever happened.
+    """Runs until the budget is spent or a signal asks to stop, and saves at the end.
 
     The result depends on the seed alone, never on the clock: what happens by the clock (saving, drawing the progress
     line) changes nothing that is learned. Raises what the learner, the source or the disk raises.
@@ -190,8 +198,28 @@ def train(
         next_save = clock() + 60.0 * cadence.checkpoint_every_minutes
 
     with StopSignals() as signals, line:
+        every = cadence.evaluate_every_units if evaluate else None
+
+        def evaluate_now() -> str:
+            """Evaluates and keeps the best; a signal ends it at once, and it is made up for when the run goes on."""
+            nonlocal last_log
+            assert evaluate is not None
+            started = clock()
+            try:
+                with signals.interrupting():
+                    metrics = dict(evaluate(state.units))
+            except StopRequested:
+                return signals.received
+            state.evaluated_units = state.units
+            if keep_best(run, state, metrics):
+                save(best=True)
+            last_log = (*last_log[:2], last_log[2] + clock() - started)  # evaluation is not training time
+            return ""
+
         if budget.units is not None and state.units >= budget.units:
             reason = "finished"
+        if every and crossed(state.evaluated_units, state.units, every):
+            reason = evaluate_now() or reason
         before = state.units  # at the last safe point
         while not reason:
             work = source.next(None if budget.units is None else budget.units - state.units)
@@ -215,12 +243,9 @@ def train(
                 reason = "clock"
             elif signals.received:
                 reason = signals.received
-            every = cadence.evaluate_every_units
-            if evaluate and every and (crossed(before, state.units, every) or reason in ("finished", "clock")):
-                started = clock()
-                if evaluate_and_keep_best(run, state, evaluate):
-                    save(best=True)
-                last_log = (*last_log[:2], last_log[2] + clock() - started)  # evaluation is not training time
+            due = every and (crossed(before, state.units, every) or reason in ("finished", "clock"))
+            if due:  # a run whose last evaluation is still owed has not finished
+                reason = signals.received or evaluate_now() or reason
             if not reason and clock() >= next_save:
                 save()
             before = state.units
@@ -249,17 +274,25 @@ def load_run(run: Run, learner: Learner, source: Source, state: LoopState, which
     """Puts everything back as `save_run` found it, and cuts the metrics back to that point.
 
     Returns False when the checkpoint has no bulk data (it was saved without its replay memory, or that has been
-    overwritten since): then the source starts with an empty one. Raises CheckpointError or RunError when the checkpoint cannot be read.
+    overwritten since): then the source starts with an empty one. Raises CheckpointError or RunError when the checkpoint
+    cannot be read, or does not fit the learner.
     """
     saved = run.load(which)
-    learner.load_state_dict(saved["learner"])
-    whole = saved["bulk"] is not None
-    if whole and which != "last":
-        whole = source.has_bulk(run.path / "replay", saved["bulk"])
-    if whole:
-        source.load_bulk(run.path / "replay", saved["bulk"])
-    source.load_state_dict(saved["source"])
-    state.load_state_dict(saved["loop"])
+    try:
+        learner.load_state_dict(saved["learner"])
+        whole = saved["bulk"] is not None
+        if whole and which != "last":
+            whole = source.has_bulk(run.path / "replay", saved["bulk"])
+        if whole:
+            source.load_bulk(run.path / "replay", saved["bulk"])
+        source.load_state_dict(saved["source"])
+        state.load_state_dict(saved["loop"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"checkpoint {which} of {run.name} does not fit its own config.json ({reason}); choose another with "
+            f"--checkpoint, there are {', '.join(map(str, run.steps()))}"
+        ) from error
     run.truncate_metrics(state.units)
     return whole
 
@@ -286,9 +319,8 @@ def log(run: Run, state: LoopState, source: Source, last: tuple[int, int, float]
     run.log(state.units, metrics, seconds=seconds)
 
 
-def evaluate_and_keep_best(run: Run, state: LoopState, evaluate: Evaluate) -> bool:
-    """Evaluates, logs, and says whether this is the best so far. Of equal scores the later one counts."""
-    metrics = dict(evaluate(state.units))
+def keep_best(run: Run, state: LoopState, metrics: Mapping[str, float]) -> bool:
+    """Logs an evaluation, and says whether it is the best so far. Of equal scores the later one counts."""
     run.log(state.units, {f"eval/{name}": value for name, value in metrics.items()}, seconds=None)
     if metrics["score"] < state.best_score:
         return False
@@ -296,10 +328,24 @@ def evaluate_and_keep_best(run: Run, state: LoopState, evaluate: Evaluate) -> bo
     return True
 
 
+class StopRequested(Exception):  # noqa: N818 (a request, not an error)
+    """Raised inside `StopSignals.interrupting` when a signal comes."""
+
+
 class StopSignals:
     """Turns the first Ctrl-C or SIGTERM into a flag, so that the loop stops at a safe point; a second Ctrl-C raises."""
 
     received: str = ""
+    _interrupts: bool = False
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within it a signal raises StopRequested, at once."""
+        self._interrupts = True
+        try:
+            yield
+        finally:
+            self._interrupts = False
 
     def __enter__(self) -> StopSignals:
         self._before = {}
@@ -314,6 +360,9 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+        print(f"{self.received}: saving, then stopping; Ctrl-C again stops without saving", file=sys.stderr, flush=True)
+        if self._interrupts:
+            raise StopRequested
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():

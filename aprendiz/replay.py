@@ -235,7 +235,8 @@ class Replay:
         action = self.action[lane, position % self.slots].astype(np.int64)
         stack = self.frame_stack
         if self._pixels is not None:
-            observation, next_observation = self._gather_stacks(lane, position), self._gather_stacks(lane, position + steps)
+            observation = self._gather_stacks(lane, position)
+            next_observation = self._gather_stacks(lane, position + steps)
         elif self.n_step == 1 and stack > 1:
             # One gather serves both: the next observation is the same stack moved on by one frame.
             frames = self._gather(lane, position, np.arange(-stack + 1, 2))  # [B, stack + 1, ...]
@@ -316,7 +317,7 @@ class Replay:
         before = window < -self.age[lane, position % self.slots].astype(np.int64)[:, None]  # bool [B, W]
         if before.any():
             frames[torch.from_numpy(before).to(self.storage)] = 0
-        return frames.to(self.device, non_blocking=True)
+        return frames.to(self.device)
 
     def _gather_stacks(self, lane: NDArray[np.int64], position: NDArray[np.int64]) -> Tensor:
         """Observations [B, S, H, W] at `position`, uint8 in memory order channels last; as `_gather`, for the CPU."""
@@ -326,9 +327,9 @@ class Replay:
         window = np.arange(-self.frame_stack + 1, 1)
         rows = lane[:, None] * self.slots + (position[:, None] + window) % self.slots
         before = window < -self.age[lane, position % self.slots].astype(np.int64)[:, None]
-        stacks = gather_stacks(self._pixels, rows, before, 0, self.frame_stack)  # [B, H * W, S]
+        stacks = gather_stacks(self._pixels, rows, before)  # [B, H * W, S]
         shaped = torch.from_numpy(stacks).unflatten(1, self.frame_shape)  # [B, H, W, S]
-        return shaped.permute(0, 3, 1, 2).to(self.device, non_blocking=True)  # [B, S, H, W]
+        return shaped.permute(0, 3, 1, 2).to(self.device)  # [B, S, H, W]
 
     # ---------------------------------------------------------------- saving
 

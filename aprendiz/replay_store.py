@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,13 @@ class SegmentStore:
     def __init__(self, num_envs: int) -> None:
         self.saved_until = np.zeros(num_envs, np.int64)
         self.segments: list[dict[str, Any]] = []
+        self.token = secrets.token_hex(3)
+        """In the names of this store's files: two branches of one run never overwrite each other's."""
         self.previous: set[str] = set()
         """Files of the manifest before the last one: the checkpoint to fall back on needs them."""
 
     def append(self, folder: Path, replay: Replay) -> dict[str, Any]:
-        """Writes what is new; returns the manifest {"segments": [{"file", "lane", "start", "end"}]}."""
+        """Writes what is new; returns the manifest {"segments": [{"file", "lane", "start", "end", "bytes"}]}."""
         before = self._files()
         oldest = replay.oldest()
         frame_bytes = max(replay.frames[0].nbytes, 1)
@@ -48,9 +51,9 @@ class SegmentStore:
             start, end = max(int(self.saved_until[lane]), int(oldest[lane])), int(replay.head[lane])
             for begin in range(start, end, size):
                 stop = min(begin + size, end)
-                name = f"lane{lane:04}-{begin:012}-{stop:012}.zst"
-                self._write(folder / name, replay, lane, np.arange(begin, stop))
-                self.segments.append({"file": name, "lane": lane, "start": begin, "end": stop})
+                name = f"lane{lane:04}-{begin:012}-{stop:012}-{self.token}.zst"
+                written = self._write(folder / name, replay, lane, np.arange(begin, stop))
+                self.segments.append({"file": name, "lane": lane, "start": begin, "end": stop, "bytes": written})
             self.saved_until[lane] = end
         self.segments = [segment for segment in self.segments if segment["end"] > oldest[segment["lane"]]]
         if self._files() != before:  # saved twice at one point, the checkpoint to fall back on is still the older one
@@ -85,7 +88,8 @@ class SegmentStore:
     def _files(self) -> set[str]:
         return {segment["file"] for segment in self.segments}
 
-    def _write(self, path: Path, replay: Replay, lane: int, positions: NDArray[np.int64]) -> None:
+    def _write(self, path: Path, replay: Replay, lane: int, positions: NDArray[np.int64]) -> int:
+        """Returns the size of the file in bytes."""
         slots = positions % replay.slots
         rows = torch.from_numpy(lane * replay.slots + slots).to(replay.storage)
         frames = replay.frames.index_select(0, rows).cpu().numpy()
@@ -102,6 +106,7 @@ class SegmentStore:
                     stream.write(raw.data)
                 file.flush()
                 os.fsync(file.fileno())
+                written = file.tell()
             os.replace(temporary, path)
             sync(path.parent)
         except OSError as error:
@@ -111,6 +116,16 @@ class SegmentStore:
                 f"cannot save the replay memory to {path.parent}: {error.strerror}; free some space, or train with "
                 "--no-save-replay"
             ) from error
+        return written
+
+
+def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether every segment of a manifest is there, in its full size."""
+    for segment in manifest["segments"]:
+        path = folder / segment["file"]
+        if not path.is_file() or path.stat().st_size != segment["bytes"]:
+            return False
+    return True
 
 
 def _read_segment(path: Path, count: int, replay: Replay) -> tuple[list[NDArray[Any]], NDArray[Any]]:
@@ -128,6 +143,8 @@ def _read_segment(path: Path, count: int, replay: Replay) -> tuple[list[NDArray[
         frames = np.bitwise_xor.accumulate(raw, axis=0).view(frame_dtype).reshape(count, *replay.frame_shape)
     except FileNotFoundError:
         raise CheckpointError(f"the replay memory's segment {path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"the replay memory's segment {path} cannot be read ({error.strerror})") from None
     except (zstandard.ZstdError, ValueError) as error:
         raise CheckpointError(f"the replay memory's segment {path} is damaged ({error})") from None
     return columns, frames

@@ -1,11 +1,13 @@
 """A run's folder: what was asked for, what was measured, the checkpoints, the pictures.
 
 runs/<task>-<learner>-s<seed>-<YYYYMMDD-HHMMSS>-<4 letters>/
-    config.json         what was asked for, and with which versions; never changes
+    config.json         what was asked for, and with which versions; changes only when the run is extended
     status.json         running, finished or stopped, and at which step
     metrics.jsonl       one object a line: step, time (seconds of training), metrics
     checkpoints/        step-000000050000/ ..., last.json and best.json say which is which
+    replay/             the replay memory, kept beside the checkpoints by who learns from one
     evaluations.json    a list of whatever `add_evaluation` was given
+    training.lock       held by the process that trains; see `Run.lock`
     videos/ samples/ wandb/
 """
 
@@ -22,6 +24,7 @@ import shutil
 import string
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -33,6 +36,18 @@ if TYPE_CHECKING:
     from aprendiz.tracking import Tracker
 
 FORMAT_VERSION = 1
+_FIELDS: dict[str, type] = {
+    "format_version": int,
+    "kind": str,
+    "task": str,
+    "learner": str,
+    "seed": int,
+    "config": dict,
+    "created": str,
+    "wandb_id": str,
+}
+"""What config.json must hold, and as what."""
+_TYPE_NAMES = {int: "a whole number", str: "text", dict: "a JSON object"}
 
 
 def runs_folder() -> Path:
@@ -157,6 +172,14 @@ class Run:
         """Write config.json anew: a run that goes on further than planned has a new budget. Raises StorageError."""
         checkpoint.write_json(self.path / "config.json", self.info)
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the run for training, in a `with` block, so that no other process trains it meanwhile.
+
+        Entering raises RunError where another one does, StorageError where the folder cannot be written to. Does
+        nothing where the system has no such locks.
+        """
+        return _locked(self.path / "training.lock", wait=False)
+
     # Status
 
     def set_status(self, state: str, *, step: int | None = None, score: float | None = None) -> None:
@@ -227,7 +250,7 @@ class Run:
         one is whole on the disk do last.json and best.json name it. Raises StorageError; what there was stays.
         """
         folder = self._folder(step)
-        folder.parent.mkdir(exist_ok=True)
+        self._subfolder("checkpoints")
         before = self._pointer("last")
         checkpoint.save(folder, state)
         pointer = {"step": step, "folder": folder.name}
@@ -235,7 +258,7 @@ class Run:
             pointer["before"] = before["step"]
         elif before is not None:
             pointer["before"] = before.get("before")
-        kept = _read_json(folder.parent / "kept.json", list) or []
+        kept = self._kept()
         if keep and step not in kept:
             kept.append(step)
             checkpoint.write_json(folder.parent / "kept.json", kept)
@@ -245,9 +268,48 @@ class Run:
         stay = {step, pointer.get("before"), (self._pointer("best") or pointer)["step"], *kept}
         for old in self.steps():
             if old not in stay:
-                shutil.rmtree(self._folder(old), ignore_errors=True)
-        for left in folder.parent.glob("step-*.tmp-*"):  # by a process that was killed while it saved
-            shutil.rmtree(left, ignore_errors=True)
+                self._delete(old)
+        stay_names = {self._folder(old).name for old in stay if isinstance(old, int)}
+        for left in folder.parent.glob("step-*.*-*"):  # by a process that was killed while it saved
+            name, _, rest = left.name.partition(".")
+            # What was moved aside is all there is of a checkpoint whose new version never got its name.
+            if rest.startswith("tmp-") or name not in stay_names or (folder.parent / name).exists():
+                shutil.rmtree(left, ignore_errors=True)
+
+    def go_back_to(self, step: int, best_step: int | None) -> None:
+        """Make the checkpoint of `step` the last one, as it is for a run that goes on from there.
+
+        The newer ones are deleted. `best_step` becomes the best; there is none where it is None, newer, or deleted. A
+        kill at any moment leaves a last checkpoint that can be loaded. Raises RunError where there is none at `step`,
+        before anything is changed; StorageError.
+        """
+        folder = self._find(step).parent
+        older = [one for one in self.steps() if one < step]
+        best = best_step if best_step is not None and best_step in (*older, step) else None
+        if best is None:
+            try:
+                (folder / "best.json").unlink(missing_ok=True)
+            except OSError as error:
+                raise StorageError(f"cannot delete {folder / 'best.json'}: {error.strerror}") from error
+        elif best != self.best_step():
+            checkpoint.write_json(folder / "best.json", {"step": best, "folder": self._folder(best).name})
+        pointer = {"step": step, "folder": self._folder(step).name, "before": max(older, default=None)}
+        checkpoint.write_json(folder / "last.json", pointer)  # only then may what it named before go
+        kept = self._kept()
+        if any(one > step for one in kept):
+            checkpoint.write_json(folder / "kept.json", [one for one in kept if one <= step])
+        for newer in self.steps():
+            if newer > step:
+                self._delete(newer)
+
+    def _delete(self, step: int) -> None:
+        """Remove a checkpoint; under its own name it is there whole or not at all."""
+        folder = self._folder(step)
+        aside = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints there are, rising."""
@@ -278,6 +340,11 @@ class Run:
 
     def _folder(self, step: int) -> Path:
         return self.path / "checkpoints" / f"step-{step:012d}"
+
+    def _kept(self) -> list[int]:
+        """The steps that were saved with `keep`."""
+        kept = _read_json(self.path / "checkpoints" / "kept.json", list) or []
+        return [step for step in kept if isinstance(step, int)]
 
     def _pointer(self, which: str) -> dict[str, Any] | None:
         pointer = _read_json(self.path / "checkpoints" / f"{which}.json", dict)
@@ -342,17 +409,21 @@ class Run:
 
     @property
     def videos(self) -> Path:
-        """The folder of videos, made when first asked for."""
+        """The folder of videos, made when first asked for. Raises StorageError."""
         return self._subfolder("videos")
 
     @property
     def samples(self) -> Path:
-        """The folder of samples and pictures, made when first asked for."""
+        """The folder of samples and pictures, made when first asked for. Raises StorageError."""
         return self._subfolder("samples")
 
     def _subfolder(self, name: str) -> Path:
-        (self.path / name).mkdir(exist_ok=True)
-        return self.path / name
+        folder = self.path / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot make {folder}: {error.strerror}; the run's folder must be writable") from error
+        return folder
 
     def track(self, mode: str | None = None, *, step_metric: str = "env_steps", resumed: bool = False) -> Tracker:
         """Send what is logged from now on to Weights & Biases as well; see `aprendiz.tracking.Tracker`."""
@@ -363,7 +434,7 @@ class Run:
             mode=mode,
             run_id=self.info["wandb_id"],
             name=self.name,
-            config={key: self.info[key] for key in ("kind", "task", "learner", "seed", "device", "versions")}
+            config={key: self.info.get(key) for key in ("kind", "task", "learner", "seed", "device", "versions")}
             | self.config,
             step_metric=step_metric,
             resumed=resumed,
@@ -423,11 +494,17 @@ def _read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
     if isinstance(version, int) and version > FORMAT_VERSION:
         reads = f"this one reads up to {FORMAT_VERSION}; upgrade aprendiz"
         raise RunError(f"run {folder} was written by a newer aprendiz: format {version}, {reads}")
-    missing = {"format_version", "kind", "task", "learner", "seed", "config", "created", "wandb_id"} - info.keys()
+    missing = _FIELDS.keys() - info.keys()
     if missing:
         raise RunError(
             f"{path} lacks {', '.join(sorted(missing))}; it was not written by aprendiz, or was changed since"
         )
+    for name, wanted in _FIELDS.items():
+        if type(info[name]) is not wanted:  # a bool is no number
+            raise RunError(
+                f"{path}: {name} is {json.dumps(info[name])[:60]}, and must be {_TYPE_NAMES[wanted]}; put back a copy, "
+                "or start the run again"
+            )
     if kind is not None and info["kind"] != kind:
         raise _wrong_kind(folder, info["kind"])
     return info
@@ -452,16 +529,25 @@ def _newest(runs: Sequence[Run], kind: str | None) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock where the system has one."""
+def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder, or of a file in a run's folder, where the system has one."""
     try:
         import fcntl
     except ImportError:  # Windows
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise StorageError(f"cannot lock {path}: {error.strerror}; the run's folder must be writable") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            name = path.parent.name
+            raise RunError(f"run {name} is being trained by another process; wait for its end, or stop it") from None
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

@@ -300,7 +300,8 @@ def _check_configs(agent_class: Any, make_env: Callable[[int], Any], config: Any
     from aprendiz.config import from_json, to_json
 
     kind = agent_class.Config
-    frozen = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    parameters = getattr(kind, "__dataclass_params__", None)
+    frozen = parameters is not None and parameters.frozen
     _require(frozen, f"Config {kind.__name__} is not a frozen dataclass")
     env = make_env(1)
     presets = agent_class.presets(env.spec)

@@ -70,8 +70,8 @@ class Tracker:
     """One W&B run, from its start to `finish`.
 
     `mode` is resolved by `resolve_mode`; where the server does not answer within INIT_SECONDS the run is logged
-    offline, and a line says so. Every other failure is told once and ends tracking, never training. The files lie in
-    `<run_folder>/wandb`. A resumed run goes on under the same `run_id`.
+    offline, and a line says so. The page of a run that is online is printed once. Every other failure is told once and
+    ends tracking, never training. The files lie in `<run_folder>/wandb`. A resumed run goes on under the same `run_id`.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Tracker:
         self._folder = run_folder
         self._run: Any = None
         self._wandb: Any = None
+        self._url: str | None = None
         self._pending: dict[str, Any] = {}
         self._pending_step = 0
         self._last_step = 0
@@ -106,6 +107,9 @@ class Tracker:
             given = {"project": project, "id": run_id, "name": name, "config": dict(config)}
             self._run = self._start(given, resumed)
             self._define_metrics()
+            if self.mode == "online":
+                self._url = self._run.url
+                print(f"W&B: {self._url}", file=sys.stderr)
         except Exception as error:
             self._give_up("start", error)
 
@@ -116,8 +120,8 @@ class Tracker:
 
     @property
     def url(self) -> str | None:
-        """The run's page, where it is online."""
-        return self._run.url if self._run is not None and self.mode == "online" else None
+        """The run's page, where it is online; also after `finish`."""
+        return self._url
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Take metrics at `step`; the newest value of each is sent about once a second, together with `step_metric`."""
@@ -150,8 +154,11 @@ class Tracker:
         picture = str(image) if isinstance(image, Path) else image
         self._media(key, lambda: self._wandb.Image(picture, caption=caption), step)
 
-    def finish(self) -> None:
-        """Send the rest and end the W&B run, in FINISH_SECONDS at most; say how to upload what was not."""
+    def finish(self, exit_code: int = 0) -> None:
+        """Send the rest and end the W&B run, in FINISH_SECONDS at most; say how to upload what was not.
+
+        W&B shows the run as finished where `exit_code` is 0, and as failed elsewhere.
+        """
         self.flush()
         run, self._run = self._run, None
         if run is None:
@@ -160,7 +167,7 @@ class Tracker:
 
         def end() -> None:
             try:
-                run.finish(exit_code=0)
+                run.finish(exit_code=exit_code)
             except BaseException as error:
                 failures.append(error)
 

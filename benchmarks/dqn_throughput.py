@@ -40,7 +40,7 @@ from aprendiz.errors import ConfigError
 from aprendiz.loop import LoopState, accumulate
 from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
 
-GAME, GYMNASIUM_GAME = "breakout", "BreakoutNoFrameskip-v4"
+GAME, GYMNASIUM_GAME = "breakout", "ale_py:BreakoutNoFrameskip-v4"
 EXPLORATION = 0.01
 
 
@@ -162,14 +162,11 @@ class StableBaselines3:
     """SB3's DQN with our numbers. `num_envs` as in `Options.peer_envs`."""
 
     def __init__(self, options: Options, num_envs: str) -> None:
-        import ale_py
-        import gymnasium
         import torch
         from stable_baselines3 import DQN as SB3DQN
         from stable_baselines3.common.env_util import make_atari_env
         from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecFrameStack
 
-        gymnasium.register_envs(ale_py)
         count = int(num_envs.removesuffix("p"))
         vec_env_cls = SubprocVecEnv if num_envs.endswith("p") else DummyVecEnv
         config = DQNConfig()

@@ -68,10 +68,10 @@ def measure(steps: int, seed: int) -> dict[str, Any]:
     background: list[float] = []
     finish_of_tracker = Tracker.finish
 
-    def finish_and_ask(tracker: Tracker) -> None:
+    def finish_and_ask(tracker: Tracker, *arguments: Any) -> None:
         if tracker.active:  # its process ends with it: the last moment to ask
             background.append(children_cpu_seconds())
-        finish.around(finish_of_tracker)(tracker)
+        finish.around(finish_of_tracker)(tracker, *arguments)
 
     with ExitStack() as stack:
         for owner, name, replacement in (

@@ -216,6 +216,14 @@ def new_replay(capacity: int) -> Replay:
     return Replay(capacity, NUM_ENVS, (FRAME_STACK, *FRAME), np.uint8, frame_stack=FRAME_STACK)
 
 
+def use_once(games: SyntheticGames) -> None:
+    """What is compiled, loaded or started on first use is not memory of the replay's."""
+    replay = new_replay(100 * NUM_ENVS)
+    replay.start(games.stack)
+    fill(replay, games, 50)
+    replay.sample(BATCH_SIZE, np.random.default_rng(0))
+
+
 def disk_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
@@ -248,6 +256,7 @@ class Saved(NamedTuple):
 
 def measure_filled(options: Options, folder: Path) -> tuple[dict[str, Any], Saved]:
     games = SyntheticGames(NUM_ENVS, options.seed)
+    use_once(games)
     gc.collect()
     before = resident()
     replay = new_replay(options.capacity)
@@ -261,7 +270,7 @@ def measure_filled(options: Options, folder: Path) -> tuple[dict[str, Any], Save
     with measured() as full:
         replay.save(folder)
     full["bytes"] = disk_bytes(folder)
-    print(f"saved: {full['bytes'] / 1e6:,.0f} MB in {full['seconds']:.1f} s", flush=True)
+    print(f"saved: {full['bytes'] / 1e6:,.1f} MB in {full['seconds']:.1f} s", flush=True)
     fill(replay, games, -(-options.more // NUM_ENVS))
     old = {path.name for path in folder.iterdir()}
     with measured() as increment:

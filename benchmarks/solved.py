@@ -5,7 +5,7 @@ checkpoint called `best` (chosen on other games) plays 100 fresh games. Tabular:
 greedy policy of the last table is evaluated exactly (a linear solve) on the environment's own transition probabilities
 and compared with value iteration, both at the start distribution with the agent's discount.
 
-    python benchmarks/solved.py [--seeds 5] [--tasks cartpole taxi]
+    python -m benchmarks.solved [--seeds 5] [--tasks cartpole taxi]
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import BenchmarkOptions, machine, write_result
-
 from aprendiz.cli import main, parse
+from benchmarks.common import BenchmarkOptions, machine, write_result
 
 TABULAR = ("gridworld", "frozen-lake", "taxi", "cliff-walking")
 
@@ -78,7 +77,7 @@ class Options(BenchmarkOptions):
 
 
 def run(argv: list[str]) -> int:
-    options: Options = parse(Options, argv, prog="python benchmarks/solved.py", description=__doc__ or "")
+    options: Options = parse(Options, argv, prog="python -m benchmarks.solved", description=__doc__ or "")
     before = machine()
     results: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ Complex Decisions": each step costs 0.04, and one move in five slips to a side.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ class Gridworld(Env):
         self.num_envs = check_num_envs(num_envs)
         if not 0.0 <= slip <= 1.0:
             raise ConfigError(f"slip is {slip}; it is a probability: 0.0 to 1.0")
-        if time_limit_steps < 1:
+        if not math.isfinite(step_reward):
+            raise ConfigError(f"step_reward is {step_reward}; it must be a finite number, such as -0.04")
+        if not 1 <= time_limit_steps < math.inf:
             raise ConfigError(f"time_limit_steps is {time_limit_steps}; it must be at least 1")
         self._rows = rows
         self._table = _build_table(rows, slip, step_reward, time_limit_steps)

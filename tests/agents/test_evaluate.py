@@ -11,7 +11,7 @@ import pytest
 from agents import evaluate
 from agents.evaluate import command
 from agents.saved import load_saved
-from aprendiz.errors import AprendizError, ConfigError, RunError
+from aprendiz.errors import AprendizError, ConfigError, RunError, StorageError
 from aprendiz.run import Run
 from aprendiz.statistics import human_normalized, summarize
 from tests.agents.saved_runs import make_run
@@ -66,6 +66,17 @@ def test_options_of_the_environment_are_those_of_training(tmp_path):
     command([str(run.path), "--episodes", "5"])
     (saved,) = run.evaluations()
     assert saved["protocol"]["map"] == "S..../....G" and max(saved["lengths"]) <= 7
+
+
+def test_games_that_were_played_are_shown_even_where_they_cannot_be_saved(lake, monkeypatch, capsys):
+    def refuse(run, result):
+        raise StorageError("cannot write")
+
+    monkeypatch.setattr(Run, "add_evaluation", refuse)
+    with pytest.raises(StorageError):
+        command(["frozen-lake", "--episodes", "3"])
+    printed = capsys.readouterr().out
+    assert "95% interval" in printed and "saved in" not in printed
 
 
 def test_several_runs_are_all_evaluated(lake, tmp_path, capsys):
@@ -132,6 +143,7 @@ main(command)
 def test_help_needs_no_torch(name):
     code = NO_TORCH.format(name)
     shown = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert "ties can fall differently" in " ".join(shown.stdout.replace("│", " ").split())
     assert "--explore" in shown.stdout and shown.stdout.endswith("False\n")
 
 

@@ -30,7 +30,10 @@ from aprendiz.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--wandb", "disabled", "--no-video", "--device", "cpu")
-CARTPOLE = ("cartpole", "--batch-size", "16", "--replay-capacity", "800", "--evaluation-games", "2", *COMMON)
+CARTPOLE = (
+    *("cartpole", "--num-envs", "4", "--batch-size", "16", "--train-period-env-steps", "4"),
+    *("--replay-capacity", "800", "--exploration-end", "0.04", "--evaluation-games", "2", *COMMON),
+)
 """Small enough to be trained many times; the replay memory is filled several times over in 3,000 steps."""
 GRIDWORLD = ("gridworld", "--chunk-env-steps", "90", "--evaluation-games", "2", *COMMON)
 BREAKOUT = (
@@ -141,8 +144,8 @@ def whole_cartpole(tmp_path_factory: pytest.TempPathFactory) -> Run:
     ("stops", "number"),
     [
         ((20,), signal.SIGINT),  # in the warm-up
-        ((450, 1_203), signal.SIGTERM),  # at an evaluation, and between two
-        ((2_000, 2_996), signal.SIGTERM),  # with a memory that was overwritten; in the last step
+        ((448, 1_203), signal.SIGTERM),  # in the step before an evaluation, and between two
+        ((2_000, 2_990), signal.SIGTERM),  # with a memory that was overwritten; just before the end
     ],
 )
 def test_cartpole_interrupted_equals_uninterrupted(
@@ -155,6 +158,25 @@ def test_cartpole_interrupted_equals_uninterrupted(
     run = resume(run)
     assert run.status()["state"] == "finished"
     assert_same_run(run, whole_cartpole)
+
+
+@pytest.mark.parametrize("evaluation", [5, 20])  # one on the way, and the last
+def test_an_evaluation_that_a_signal_cuts_off_is_made_up_for(
+    whole_cartpole: Run, monkeypatch: pytest.MonkeyPatch, evaluation: int
+) -> None:
+    play, played = training.play_games, []
+
+    def play_games(*arguments: Any, **options: Any) -> Any:
+        played.append(1)
+        if len(played) == evaluation:
+            os.kill(os.getpid(), signal.SIGINT)
+        return play(*arguments, **options)
+
+    monkeypatch.setattr(training, "play_games", play_games)
+    assert run_command([*CARTPOLE, "--steps", "3_000"]) == 130
+    run = Run.open("latest")
+    assert run.status()["state"] == "stopped" and run.load()["loop"]["units"] == 150 * evaluation + (2 * evaluation % 4)
+    assert_same_run(resume(run), whole_cartpole)
 
 
 def test_gridworld_interrupted_equals_uninterrupted() -> None:
@@ -262,7 +284,8 @@ def test_without_its_replay_memory_a_run_fills_it_anew(capsys: pytest.CaptureFix
     assert "filled anew before learning goes on" in capsys.readouterr().out
     state = run.load()
     assert state["source"]["learn_from_env_steps"] == 604 + 200
-    assert state["loop"]["updates"] == whole.load()["loop"]["updates"] - 200 // 4
+    # Those of a second warm-up are missing, and the one that was due when it stopped.
+    assert state["loop"]["updates"] == whole.load()["loop"]["updates"] - 200 // 4 - 1
 
 
 def test_an_older_checkpoint_can_be_gone_on_from(whole_cartpole: Run, tmp_path: Path) -> None:
@@ -300,8 +323,8 @@ def run(arguments, kill_after=None):
     os._exit(code)
 
 arguments, root = sys.argv[1:], os.environ["APRENDIZ_RUNS"]
-assert run(arguments) == 0
-for kill_after in range(60, 440, 29):
+assert run_command(arguments) == 0  # what is imported now need not be imported by every process to come
+for kill_after in KILL_AFTER:
     before = set(os.listdir(root))
     assert run(arguments, kill_after) == -signal.SIGKILL, kill_after
     (made,) = set(os.listdir(root)) - before
@@ -313,9 +336,11 @@ for kill_after in range(60, 440, 29):
 
 
 def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_exactly(runs: Path) -> None:
-    often = ("--checkpoint-minutes", "1e-9", "--steps", "88", "--warmup-env-steps", "16", "--evaluations", "2")
+    often = ("--checkpoint-minutes", "1e-9", "--steps", "60", "--warmup-env-steps", "16", "--evaluations", "2")
+    often += ("--replay-capacity", "40")  # overwritten on the way
+    kill_after = list(range(60, 300, 31))
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, *CARTPOLE, *often, "--replay-capacity", "60"],
+        [sys.executable, "-c", DRIVER.replace("KILL_AFTER", str(kill_after)), *CARTPOLE, *often],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -324,10 +349,11 @@ def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_exactly(runs: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     whole, *killed = sorted((Run.open(path) for path in runs.iterdir()), key=lambda run: run.info["created"])
-    assert len(killed) == 14
+    assert len(killed) == len(kill_after)
     for run in killed:
         assert_same_run(run, whole)
-        assert list(run.path.rglob("*.tmp*")) == list(run.path.rglob("*.old-*")) == []
+        left = {path.name for folder in ("checkpoints", "replay") for path in (run.path / folder).iterdir()}
+        assert not [name for name in left if ".old" in name or re.match(r"(step|lane).*\.tmp", name)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -341,7 +367,8 @@ def test_a_signal_ends_the_command_with_a_checkpoint_and_its_own_exit_code(numbe
                 break
         rest, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 128 + number
-    assert f"stopped by {number.name}; go on with: python -m agents.train --resume" in rest and errors == ""
+    assert f"stopped by {number.name}; go on with: python -m agents.train --resume" in rest
+    assert errors == f"{number.name}: saving, then stopping; Ctrl-C again stops without saving\n"
     run = Run.open("latest")
     made = run.load()["loop"]["units"]
     assert resume(run, "--steps", str(made + 40)).load()["loop"]["units"] == made + 40
@@ -438,9 +465,10 @@ def test_options_of_an_environment_are_taken_by_their_own_types() -> None:
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line on stderr of a command that ends with exit code 2."""
     capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train", *arguments])
-        cli.main(run_command)
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(run_command)
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")

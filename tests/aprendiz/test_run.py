@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,8 @@ import numpy as np
 import pytest
 import torch
 
-from aprendiz.errors import CheckpointError, RunError
+from aprendiz import checkpoint
+from aprendiz.errors import CheckpointError, RunError, StorageError
 from aprendiz.run import Run
 
 
@@ -114,6 +117,25 @@ def test_a_damaged_config_is_one_line() -> None:
     assert Run.open("breakout").name != run.name  # the damaged one hides no other
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("config", [1], "a JSON object"),
+        ("seed", "3", "a whole number"),
+        ("seed", True, "a whole number"),
+        ("format_version", "1", "a whole number"),
+        ("task", None, "text"),
+        ("wandb_id", 7, "text"),
+    ],
+)
+def test_a_config_of_other_types_is_one_line(field: str, value: Any, wanted: str) -> None:
+    run = create()
+    path = run.path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    with pytest.raises(RunError, match=f"config.json: {field} is .*, and must be {wanted}; put back a copy"):
+        Run.open(run.path)
+
+
 def test_status() -> None:
     run = create()
     run.set_status("stopped", step=7, score=math.nan)
@@ -183,6 +205,90 @@ def test_saving_a_step_again_keeps_the_one_before() -> None:
     for step in (1, 2, 2, 2):
         run.save(step, {"step": step})
     assert run.steps() == [1, 2]
+
+
+def test_what_killed_saves_left_behind_goes() -> None:
+    run = create()
+    run.save(10, {"step": 10}, best=True)
+    folder = run.path / "checkpoints"
+    for name in ("step-000000000005.old-1", "step-000000000005.tmp-1", "step-000000000010.old-1"):
+        (folder / name).mkdir()
+    run.save(20, {"step": 20})
+    assert sorted(path.name for path in folder.glob("step-*")) == ["step-000000000010", "step-000000000020"]
+
+
+def test_the_only_copy_of_the_best_checkpoint_is_no_leftover() -> None:
+    run = create()
+    run.save(10, {"step": 10}, best=True)
+    folder = run.checkpoint("best")
+    folder.rename(folder.with_name(f"{folder.name}.old-1"))
+    run.save(20, {"step": 20})
+    assert run.load("best") == {"step": 10}
+
+
+def make_five() -> Run:
+    run = create()
+    for step in (1, 2, 3, 4, 5):
+        run.save(step, {"step": step}, keep=step != 2, best=step in (1, 4))
+    return run
+
+
+def test_going_back_makes_an_older_checkpoint_the_last_one() -> None:
+    run = make_five()
+    run.go_back_to(3, 1)
+    assert run.steps() == [1, 3] and run.load("last")["step"] == 3 and run.load("best")["step"] == 1
+    run.save(6, {"step": 6})
+    assert run.steps() == [1, 3, 6]
+    run.save(7, {"step": 7})
+    assert run.steps() == [1, 3, 6, 7]
+
+
+@pytest.mark.parametrize("best", [None, 2, 4])
+def test_going_back_without_a_best_checkpoint_that_is_still_there_leaves_none(best: int | None) -> None:
+    run = make_five()
+    run.go_back_to(3, best)
+    assert run.best_step() is None
+    with pytest.raises(RunError, match="has no best checkpoint"):
+        run.load("best")
+
+
+def test_going_back_to_what_is_not_there_changes_nothing() -> None:
+    run = make_five()
+    with pytest.raises(RunError, match="has no checkpoint at step 2; there are 1, 3, 4, 5"):
+        run.go_back_to(2, None)
+    assert run.steps() == [1, 3, 4, 5] and run.best_step() == 4 and run.load()["step"] == 5
+
+
+@pytest.mark.parametrize("calls", range(9))
+def test_going_back_can_be_cut_off_anywhere(monkeypatch: pytest.MonkeyPatch, calls: int) -> None:
+    class Killed(BaseException):
+        pass
+
+    run, left = make_five(), [calls]
+
+    def counted(function: Any) -> Any:
+        def call(*given: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return function(*given, **more)
+
+        return call
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(checkpoint, "write_json", counted(checkpoint.write_json))
+        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+        for name in ("rename", "unlink"):
+            patch.setattr(Path, name, counted(getattr(Path, name)))
+        run.go_back_to(3, 1)
+    again = Run.open(run.path)
+    assert again.load("last")["step"] in (3, 5)
+    assert again.load("best")["step"] == (1 if calls else 4)
+    for step in again.steps():
+        assert again.load(step)["step"] == step
+    again.go_back_to(3, 1)
+    again.save(4, {"step": 4})
+    assert again.steps() == [1, 3, 4] and not list((run.path / "checkpoints").glob("*.tmp-*"))
 
 
 def test_missing_checkpoints_are_named() -> None:
@@ -271,6 +377,42 @@ def test_evaluations_are_appended_by_several_at_once() -> None:
     (run.path / "evaluations.json").write_text("[{")
     with pytest.raises(RunError, match="is no JSON list"):
         run.add_evaluation({})
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "videos", "samples"])
+def test_a_folder_that_cannot_be_made_is_a_storage_error(name: str) -> None:
+    run = create()
+    (run.path / name).write_text("a file is in the way, as a read-only folder would be")
+    make = {"checkpoints": lambda: run.save(1, {}), "videos": lambda: run.videos, "samples": lambda: run.samples}
+    with pytest.raises(StorageError, match=f"cannot make .*{name}: "):
+        make[name]()
+
+
+def test_a_folder_that_is_gone_is_a_storage_error() -> None:
+    run = create()
+    shutil.rmtree(run.path)
+    run.path.write_text("")  # now a temporary file can be neither written nor deleted
+    with pytest.raises(StorageError, match="cannot write .*status.json"):
+        run.set_status("running")
+    with pytest.raises(StorageError, match="cannot lock .*training.lock"), run.lock():
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks of Unix")
+def test_one_process_trains_a_run_at_a_time() -> None:
+    run = create()
+    code = f"from aprendiz.run import Run\nwith Run.open({str(run.path.resolve())!r}).lock(): print('held')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+
+    def other() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+    with run.lock():
+        assert f"RunError: run {run.name} is being trained by another process" in other().stderr
+        with pytest.raises(RunError, match="is being trained by another process"), Run.open(run.path).lock():
+            pass
+        run.add_evaluation({"mean": 1.0})  # while it is trained it can be evaluated
+    assert other().stdout == "held\n"
 
 
 def test_folders_of_pictures_are_made_when_asked_for() -> None:

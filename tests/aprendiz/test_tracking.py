@@ -166,6 +166,15 @@ def test_an_offline_run_is_whole_in_its_own_file(tmp_path: Path, capfd: pytest.C
     assert "3" in [item.value_json for item in summaries if "final/score" in (item.key, *item.nested_key)]
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_crash_is_no_success(tmp_path: Path, capfd: pytest.CaptureFixture[str], code: int) -> None:
+    tracker = Tracker(tmp_path, mode="offline", run_id="abcd1234", name="a", config={})
+    tracker.finish(code)
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-abcd1234.wandb")
+    assert [record.exit.exit_code for record in whole(file) if record.HasField("exit")] == [code]
+    assert "upload with: wandb sync" in capfd.readouterr().err and tracker.url is None
+
+
 def test_rows_are_batched_to_about_one_a_second_and_cost_little(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, mode="offline", run_id="abcd1234", name="a", config={})
     metrics = {f"train/{index}": 0.5 for index in range(10)}
@@ -269,7 +278,8 @@ def test_an_online_run_sends_everything(tmp_path: Path, server: Server, capfd: p
         tracker.log(step, {"train/loss": float(step)})
     tracker.finish()
     assert [row["train/loss"] for row in server.history] == [0.0, 4.0]
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr() == ("", f"W&B: {tracker.url}\n")
+    assert re.fullmatch(r"https?://\S+/abcd1234", tracker.url)
 
 
 def test_losing_the_server_stops_neither_logging_nor_the_end(
@@ -290,7 +300,7 @@ def test_losing_the_server_stops_neither_logging_nor_the_end(
     tracker.finish()
     assert time.perf_counter() - started < 15
     assert capfd.readouterr().err == (
-        f"wandb: the upload is not complete; complete it with: wandb sync {tmp_path}/wandb/run-*\n"
+        f"W&B: {tracker.url}\nwandb: the upload is not complete; complete it with: wandb sync {tmp_path}/wandb/run-*\n"
     )
     (file,) = tmp_path.glob("wandb/run-*-abcd1234/run-abcd1234.wandb")
     assert len(history(file)) == 20  # nothing is lost

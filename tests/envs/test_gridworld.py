@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,15 @@ def test_a_map_comes_from_a_file(tmp_path: Path) -> None:
 def test_a_map_that_cannot_be_is_refused(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         envs.make("gridworld", 1, map=text)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("step_reward", math.nan), ("step_reward", -math.inf), ("slip", math.nan), ("time_limit_steps", math.nan)],
+)
+def test_numbers_that_are_none_are_refused(option: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"{option} is {value}"):
+        envs.make("gridworld", 1, **{option: value})
 
 
 def test_the_picture_shows_where_the_walker_is() -> None:
