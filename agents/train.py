@@ -158,7 +158,7 @@ def show_lists() -> None:
 
     presets = [
         ("default", "the agent's well-tried hyperparameters for this kind of environment"),
-        ("fast", "the most score for the least wall-clock time (agents that have one)"),
+        ("fast", "larger batches, less often: meant to score sooner on the clock (agents that have one)"),
         ("paper", "the hyperparameters of the agent's paper (agents that have one)"),
     ]
     gym = [("gym:<id>", "any Gymnasium id with discrete actions, such as gym:Blackjack-v1")]

@@ -21,7 +21,10 @@ def adam(
 def rmsprop(
     parameters: Iterable[Parameter], learning_rate: float, decay: float, epsilon: float, device: torch.device
 ) -> torch.optim.Optimizer:
-    """Centred RMSProp (Graves 2013, equations 38 to 40), the optimiser of Mnih et al. (2015)."""
+    """Centred RMSProp (Graves 2013, equations 38 to 40), the optimiser of Mnih et al. (2015).
+
+    Graves adds `epsilon` under the root, PyTorch outside.
+    """
     return torch.optim.RMSprop(
         parameters, lr=learning_rate, alpha=decay, eps=epsilon, centered=True, capturable=device.type == "cuda"
     )

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-SHOWN = {"rollout/score_mean": "score", "rollout/exploration": "epsilon", "train/loss": "loss"}
-"""Which of a source's metrics stand in the line, and under which name."""
+SHOWN = {"rollout/score_mean": "score {:,.1f}", "rollout/exploration": "epsilon {:.3g}"}
+"""Which of a source's metrics stand in the line, and how."""
 
 
 class ProgressLine:
@@ -60,9 +60,9 @@ class ProgressLine:
         total = f"/{self.units:,}" if self.units else ""
         text = f"{units:,}{total} {self.unit.replace('_', ' ')} | {self._rate:,.0f}/s | "
         text += f"{duration(seconds)} gone, {duration(left) if left is not None else '?'} left"
-        for name, label in SHOWN.items():
+        for name, shown in SHOWN.items():
             if name in metrics:
-                text += f" | {label} {metrics[name]:.3g}"
+                text += f" | {shown.format(metrics[name])}"
         if self._progress is not None:
             self._progress.update(self._task, completed=done, description=text, refresh=True)
         else:

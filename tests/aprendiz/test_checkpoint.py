@@ -170,6 +170,19 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
+def test_what_was_moved_aside_in_a_folder_that_is_read_only_is_one_line(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved.rename(saved.with_name(f"{saved.name}.old-1"))
+
+    def refuse(*given: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(CheckpointError, match="cannot be read: Permission denied"):
+        checkpoint.verify(saved)
+
+
 def test_a_truncated_or_changed_or_missing_file_is_refused(saved: Path) -> None:
     for name in ("tensors.safetensors", "state.json"):
         whole = (saved / name).read_bytes()
