@@ -10,7 +10,8 @@ Eight synthetic games (sprites that move below a wall which crumbles, 84x84 grey
                 much resident memory rises meanwhile, sampled in a thread;
     loading     time to read it all back into a new `Replay`, whose content must be the same byte for byte.
 
-The files go into a temporary folder, which should lie on a disk (TMPDIR or --folder).
+Bytes on disk depend on the game (these compress well), bytes in memory do not. The files go into a temporary folder,
+which should lie on a disk (TMPDIR or --folder).
 
     python -m benchmarks.replay_memory
 """
