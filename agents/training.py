@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import signal
@@ -19,7 +20,7 @@ from agents.play import game_seeds, play_games
 from agents.saved import checkpoint_choice, make_env_of, new_agent, open_agent
 from aprendiz.config import to_json
 from aprendiz.device import available_memory, choose_device, keep_freed_memory
-from aprendiz.errors import ConfigError, RunError
+from aprendiz.errors import ConfigError, RunError, StorageError
 from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, load_run, save_run, train
 from aprendiz.replay import Replay
 from aprendiz.run import Run
@@ -223,7 +224,8 @@ def _train(
         )
         _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
     except BaseException:
-        run.set_status("failed", step=state.units)
+        with contextlib.suppress(StorageError):  # on a full disk the first error is the one to tell
+            run.set_status("failed", step=state.units)
         raise
     finally:
         env.close()

@@ -410,7 +410,7 @@ def test_a_video_of_the_best_checkpoint_is_made_and_one_that_fails_spoils_nothin
     assert [path.name for path in run.videos.iterdir()] == ["step-000000000040.mp4"]
     monkeypatch.setattr("agents.video.record_video", lambda *_, **__: (_ for _ in ()).throw(OSError("no encoder")))
     train(*arguments)
-    assert capsys.readouterr().err == "no video: no encoder\n"
+    assert capsys.readouterr().err == "no video: OSError: no encoder\n"
 
 
 def test_resuming_continues_the_same_run_of_weights_and_biases(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,8 +427,8 @@ def test_resuming_continues_the_same_run_of_weights_and_biases(monkeypatch: pyte
         def summary(self, values: Any) -> None:
             self.ended.append(values["env_steps"])
 
-        def finish(self) -> None:
-            self.ended.append("finish")
+        def finish(self, exit_code: int = 0) -> None:
+            self.ended.append(f"finished with {exit_code}")
 
     monkeypatch.setattr("aprendiz.tracking.Tracker", Recorder)
     arguments = [word for word in CARTPOLE if word not in ("--wandb", "disabled")]
@@ -440,7 +440,7 @@ def test_resuming_continues_the_same_run_of_weights_and_biases(monkeypatch: pyte
     assert first.given.mode == second.given.mode == "offline"
     assert first.given.step_metric == "env_steps" and first.given.config["agent"]["name"] == "dqn"
     assert first.logged[-1] <= 64 < second.logged[0]
-    assert first.ended == [64, "finish"] and second.ended == [120, "finish"]
+    assert first.ended == [64, "finished with 0"] and second.ended == [120, "finished with 0"]
 
 
 def test_the_network_can_be_chosen() -> None:
@@ -631,6 +631,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_once_there_is_room(
         patch.setattr(os, "fsync", full)
         line = refused(capsys, *often)
     assert "No space left on device; " in line and ("make room" in line or "free some space" in line)
+    assert "status.json" not in line
     run = Run.open("latest")
     assert 0 < run.load()["loop"]["units"] < 120
     assert_same_run(resume(run), whole)
