@@ -275,6 +275,9 @@ class Run:
             # What was moved aside is all there is of a checkpoint whose new version never got its name.
             if rest.startswith("tmp-") or name not in stay_names or (folder.parent / name).exists():
                 shutil.rmtree(left, ignore_errors=True)
+        halves = [*folder.parent.glob("*.json.tmp-*"), *self.path.glob("status.json.tmp-*")]
+        for half in halves:  # only who trains writes these
+            half.unlink(missing_ok=True)
 
     def go_back_to(self, step: int, best_step: int | None) -> None:
         """Make the checkpoint of `step` the last one, as it is for a run that goes on from there.

@@ -359,6 +359,18 @@ while True:
     assert not list((run.path / "checkpoints").glob("*.tmp-*"))
 
 
+def test_what_a_killed_process_left_half_written_goes_with_the_next_checkpoint() -> None:
+    run = create()
+    run.save(1, {"step": 1})
+    left = [run.path / "checkpoints" / name for name in ("last.json.tmp-1", "best.json.tmp-1", "kept.json.tmp-1")]
+    left.append(run.path / "status.json.tmp-1")
+    for half in left:
+        half.write_text("{")
+    run.save(2, {"step": 2})
+    assert not any(half.exists() for half in left)
+    assert run.load("last")["step"] == 2
+
+
 def test_evaluations_are_appended_by_several_at_once() -> None:
     run = create()
     assert run.evaluations() == []
