@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aprendiz.data.core import Dataset, ImageBatch, Images, ImageSpec
     from generative.metrics import Judge
 
-ABILITIES = ("encode", "reconstruct", "decode", "filters", "classify", "log_likelihood", "labels")
+ABILITIES = ("encode", "reconstruct", "decode", "latents", "filters", "classify", "log_likelihood", "labels")
 """What a model may offer besides `sample`: the methods of these names, and "labels" where `sample` takes them."""
 
 
@@ -36,6 +36,8 @@ class GenerativeModel:
     """Kinds of device that it can live on."""
     needs_labels: ClassVar[bool] = False
     """Whether it learns from labelled images only."""
+    wants_judge: ClassVar[bool] = False
+    """Whether `validate` makes use of a judge: a classifier is then at hand while it learns, where there are labels."""
 
     config: Any
     spec: ImageSpec
@@ -105,6 +107,10 @@ class GenerativeModel:
     def decode(self, codes: Tensor) -> Tensor:
         """Images float32 [B, C, H, W] of codes [B, D] (or latent vectors, for a GAN: what `interpolate` walks in)."""
         raise self._cannot("decode")
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """Latent vectors float32 [count, D] drawn from the prior, for `decode`; the generator is one of the CPU."""
+        raise self._cannot("latents")
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images as they come back through the model, float32 [B, C, H, W]."""

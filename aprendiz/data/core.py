@@ -65,11 +65,16 @@ class Images(Protocol):
     spec: ImageSpec
     labels: Tensor | None
     """int64 [N] on the CPU."""
+    scaling: Scaling
+    """Which `scaled` applies."""
 
     def __len__(self) -> int: ...
 
     def pixels(self, indices: Any) -> Tensor:
-        """uint8 [B, C, H, W] of the images at `indices` (an int64 tensor or array, or a slice), on the CPU."""
+        """uint8 [B, C, H, W] of the images at `indices` (an int64 tensor or array, or a slice), on the CPU.
+
+        May be called from another thread while training reads ahead.
+        """
         ...
 
     def scaled(self, indices: Any) -> Tensor:
