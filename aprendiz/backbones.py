@@ -18,8 +18,25 @@ from torch import Tensor, nn
 
 from aprendiz.errors import ConfigError
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
-"""Nonlinearities of dense layers by name."""
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky-relu": lambda: nn.LeakyReLU(0.2),
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+"""What follows a layer, by name. The slope of leaky rectifiers is that of Radford, Metz and Chintala (2016)."""
+
+
+def activation_module(name: str) -> nn.Module:
+    """The nonlinearity of that name. Raises ConfigError naming those that there are."""
+    if name not in ACTIVATIONS:
+        raise ConfigError(f"unknown activation {name!r}: use one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
 
 
 class NatureCNN(nn.Module):
@@ -56,16 +73,15 @@ class NatureCNN(nn.Module):
 class MLP(nn.Module):
     """Dense layers with rectifiers, twice 256 units unless told otherwise (RL Baselines3 Zoo, DQN on CartPole).
 
-    Reads vectors [B, D], images (flattened, divided by 255) or, one-hot encoded, the states of a discrete space [B].
-    Returns [B, last width]. `activation` is relu, sigmoid or tanh; ConfigError for others.
+    Reads vectors [B, D], images (flattened; uint8 divided by 255) or, one-hot encoded, the states of a discrete space
+    [B]. Returns [B, last width]. `activation`, one of ACTIVATIONS, follows every layer. Raises ConfigError for other
+    spaces, other activations and widths under 1.
     """
 
     def __init__(
         self, observation_space: Space, hidden: tuple[int, ...] = (256, 256), activation: str = "relu"
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ConfigError(f"backbone mlp has the activations {', '.join(ACTIVATIONS)}, not {activation!r}")
         self.states: int | None = None
         self.scale = 1.0
         if isinstance(observation_space, Discrete):
@@ -79,7 +95,7 @@ class MLP(nn.Module):
             raise ConfigError(f"hidden layers need at least 1 unit each, got {', '.join(map(str, hidden))}")
         layers: list[nn.Module] = []
         for size in hidden:
-            layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
+            layers += [nn.Linear(width, size), activation_module(activation)]
             width = size
         self.layers = nn.Sequential(*layers)
         self.features = width
@@ -152,7 +168,8 @@ class ConvDecoder(nn.Module):
         layers: list[nn.Module] = [activation_module(activation)]
         depths = [image_shape[0], *channels]
         for i in reversed(range(len(channels))):
-            padding = tuple(large - (2 * small - 1) for large, small in zip(sizes[i], sizes[i + 1], strict=True))
+            (height, width), (low, narrow) = sizes[i], sizes[i + 1]
+            padding = (height - (2 * low - 1), width - (2 * narrow - 1))
             layers.append(nn.ConvTranspose2d(depths[i + 1], depths[i], 3, stride=2, padding=1, output_padding=padding))
             if i > 0:
                 layers.append(activation_module(activation))

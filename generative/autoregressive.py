@@ -201,25 +201,37 @@ class AutoregressiveModel(GenerativeModel):
         return self._log_mass(self._pixels(images, generator), None)
 
     def validate(self, images: Images, generator: torch.Generator, judge: Judge | None = None) -> dict[str, float]:
-        return self._likelihood(images, min(len(images), VALIDATED), generator)
+        measured = self._means(images, min(len(images), VALIDATED), generator, everything=False)
+        return {"score": -next(iter(measured.values())), **measured}
 
     def evaluate(
         self, data: Dataset, images: Images, generator: torch.Generator, judge: Judge | None = None
     ) -> dict[str, float]:
         """Of all images. `binarisation_seed` is that of the generator which drew their bits."""
-        metrics = self._likelihood(images, len(images), generator)
+        measured = self._means(images, len(images), generator, everything=True)
         if self.config.levels == 2 and self.config.binarisation == "dynamic":
-            metrics["binarisation_seed"] = float(generator.initial_seed())
-        return metrics
+            measured["binarisation_seed"] = float(generator.initial_seed())
+        return {"score": -next(iter(measured.values())), **measured}
 
-    def _likelihood(self, images: Images, count: int, generator: torch.Generator) -> dict[str, float]:
-        """Means over the first `count` images."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+    def _means(self, images: Images, count: int, generator: torch.Generator, *, everything: bool) -> dict[str, float]:
+        """Means over the first `count` images of what `_measure` tells, and bits for its nats."""
+        totals: dict[str, float] = {}
         for start in range(0, count, CHUNK):
             chunk = slice(start, min(start + CHUNK, count))
-            total += self.log_likelihood(images.scaled(chunk).to(self.device), generator).double().sum()
-        nats = -float(total) / count
-        return {"score": -nats, "nats": nats, "bits_per_dimension": bits_per_dimension(nats, self.spec.pixels)}
+            labels = None if images.labels is None else images.labels[chunk].to(self.device)
+            pixels = self._pixels(images.scaled(chunk).to(self.device), generator)
+            for name, values in self._measure(pixels, labels, everything).items():
+                totals[name] = totals.get(name, 0.0) + float(values.double().sum())
+        means = {name: total / count for name, total in totals.items()}
+        bits = {
+            name.replace("nats", "bits_per_dimension"): bits_per_dimension(nats, self.spec.pixels)
+            for name, nats in means.items()
+        }
+        return {**means, **bits}
+
+    def _measure(self, pixels: Tensor, labels: Tensor | None, everything: bool) -> dict[str, Tensor]:
+        """Nats [B] by name, what is learned first; `everything`: also what takes long."""
+        return {"nats": -self._log_mass(pixels, None)}
 
     def sample(self, count: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Exact samples, one number after another; bits come as 0 and 1, levels as equal steps from 0 to 1."""

@@ -198,12 +198,6 @@ def falling_rate(start: float, final_share: float, duration: int, seen: int) -> 
     return start * (1.0 - (1.0 - final_share) * min(1.0, seen / max(1, duration)))
 
 
-def filter_images(weight: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """The image of norm 1 that most excites each hidden unit, w / |w|: weights [D, H] to [H, C, H, W]."""
-    units = weight.detach().T.float().cpu()  # [H, D]
-    return (units / units.norm(dim=1, keepdim=True).clamp_min(1e-12)).reshape(-1, *shape)
-
-
 def chain_start(base_bias: Tensor, count: int, generator: torch.Generator, gaussian: bool) -> Tensor:
     """Visible states [count, D] of independent pixels with the data's own means: where chains that sample begin."""
     means = (base_bias if gaussian else torch.sigmoid(base_bias)).expand(count, -1)

@@ -186,7 +186,11 @@ class CodecModel(GenerativeModel):
         """Metrics of images [B, C, H, W], each a mean over them, "score" among them."""
         logits = self.network.decode(self.network.encode(images)).float()
         error = self._error(logits, images)
-        return {"score": -error, "reconstruction_loss": error, "mean_squared_error": F.mse_loss(self._output(logits), images)}
+        return {
+            "score": -error,
+            "reconstruction_loss": error,
+            "mean_squared_error": F.mse_loss(self._output(logits), images),
+        }
 
     def _measured(self, images: Images, generator: torch.Generator, limit: int) -> dict[str, float]:
         totals: dict[str, float] = {}

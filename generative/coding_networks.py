@@ -59,7 +59,7 @@ class Decoder(nn.Module):
 
 
 class TiedDecoder(nn.Module):
-    """The layers of an MLP in reverse, with their own weights transposed: W' = W^T (Vincent et al. 2010, section 2.2)."""
+    """The layers of an MLP in reverse, with its own weights transposed, W' = W^T (Vincent et al. 2010, section 2.2)."""
 
     def __init__(self, encoder: MLP, code: nn.Linear | None, image_shape: tuple[int, int, int]) -> None:
         super().__init__()

@@ -32,8 +32,8 @@ class ContractiveConfig(CodecConfig):
     activation: str = "sigmoid"
     """Nonlinearity of the hidden units (Rifai et al. 2011, equation 4)."""
     tied_weights: bool = True
-    """Whether the decoder's weights are the encoder's, transposed (Rifai et al. 2011, section 2). Untied, an encoder can
-    escape the penalty by small weights that the decoder makes up for."""
+    """Whether the decoder's weights are the encoder's, transposed (Rifai et al. 2011, section 2). Untied, an encoder
+    can escape the penalty by small weights that the decoder makes up for."""
     contraction_weight: float = 0.1
     """Factor of the squared Frobenius norm of the encoder's Jacobian (lambda; chosen by validation in the paper)."""
     jacobian: Literal["auto", "exact", "estimated"] = "auto"

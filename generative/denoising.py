@@ -41,8 +41,8 @@ class DenoisingConfig(CodecConfig):
     """Share of the pixels that are corrupted, or the standard deviation of Gaussian noise in units of the scaled pixels
     (0.1, 0.25 and 0.4 are tried in Vincent et al. 2010, section 6.2)."""
     sampling: Literal["density", "chain"] = "density"
-    """How `sample` draws: decoded codes of a Gaussian fitted to those of the training images (Ghosh et al. 2020), or the
-    Markov chain that corrupts and reconstructs (Bengio et al. 2013), started from the former."""
+    """How `sample` draws: decoded codes of a Gaussian fitted to those of the training images (Ghosh et al. 2020), or
+    the Markov chain that corrupts and reconstructs (Bengio et al. 2013), started from the former."""
     chain_steps: int = 20
     """Steps of that chain."""
 

@@ -20,7 +20,7 @@ def filters_of(encoder: nn.Module, encode: Callable[[Tensor], Tensor], units: in
     Units of the first layer where that is a dense one (in closed form), otherwise those of the code.
     """
     if isinstance(encoder, MLP) and len(encoder.layers):
-        return unit_rows(encoder.layers[0].weight.detach().float()).unflatten(1, spec.shape).cpu()  # type: ignore[union-attr,operator]
+        return unit_rows(encoder.layers[0].weight.detach().float()).unflatten(1, spec.shape).cpu()  # type: ignore[operator]
     device = next(encoder.parameters()).device
     return exciting_inputs(encode, units, spec.shape, device).cpu()
 

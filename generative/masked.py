@@ -7,7 +7,7 @@ green, blue). Paper: van den Oord, Kalchbrenner and Kavukcuoglu, "Pixel recurren
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 import torch
@@ -92,7 +92,7 @@ class RowsAbove(nn.Module):
 
 
 def initial_weight(mask: Tensor, gain: float) -> Tensor:
-    """Normal weights of variance gain^2 * 2 / (weights that an output sees on average) (He et al. 2015, equation 10)."""
+    """Normal weights of variance gain^2 * 2 / (inputs that an output sees on average) (He et al. 2015, equation 10)."""
     fan_in = max(1.0, float(mask.sum()) / len(mask))
     return torch.randn(mask.shape) * gain * math.sqrt(2.0 / fan_in)
 
@@ -249,8 +249,3 @@ class Head(nn.Module):
         """The same for one pixel: [B, F] to [B, C, K]."""
         hidden, logits = Pointwise(self.hidden), Pointwise(self.logits)
         return lambda features: logits(F.relu(hidden(F.relu(features)))).unflatten(1, self.shape)
-
-
-def conditions(labels: Tensor | None, classes: Sequence[str]) -> Tensor | None:
-    """Labels int64 [B] as one-hot rows float32 [B, classes]; None stays None."""
-    return None if labels is None else F.one_hot(labels, len(classes)).float()

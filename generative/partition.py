@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MOST_HIDDEN = 20
-"""Hidden units over whose 2^20 states it takes a second to sum."""
+"""Hidden units over whose 2^20 states it takes seconds to sum."""
 MOST_VISIBLE = 16
 """Binary visible units over whose states we sum where there are more hidden units."""
 _CHUNK = 1 << 14
@@ -46,6 +46,12 @@ class LogPartition:
 def can_sum(visible: int, hidden: int, gaussian: bool = False) -> bool:
     """Whether `exact_log_partition` takes a machine of so many units."""
     return hidden <= MOST_HIDDEN or (visible <= MOST_VISIBLE and not gaussian)
+
+
+def summed_terms(visible: int, hidden: int, gaussian: bool = False) -> int:
+    """Terms of the sum that `exact_log_partition` makes: a core of a CPU does some 10^8 a second."""
+    smaller, larger = (hidden, visible) if gaussian or hidden <= visible else (visible, hidden)
+    return larger << smaller
 
 
 def exact_log_partition(weight: Tensor, visible_bias: Tensor, hidden_bias: Tensor, gaussian: bool = False) -> float:

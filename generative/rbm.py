@@ -26,12 +26,12 @@ from generative.boltzmann import (
     chain_start,
     coins,
     falling_rate,
-    filter_images,
     log_odds,
     pseudo_log_likelihood,
 )
 from generative.core import GenerativeModel, Purpose, torch_generator
-from generative.partition import can_sum
+from generative.exciting_inputs import unit_rows
+from generative.partition import can_sum, summed_terms
 
 if TYPE_CHECKING:
     from aprendiz.data.core import Images
@@ -42,6 +42,8 @@ REFERENCE_IMAGES = 1_000
 PSEUDO_PIXELS = 100
 """Pixels that a validation turns over in each image."""
 VALIDATION_IMAGES = 1_000
+VALIDATION_TERMS = 1 << 25
+"""Terms of an exact sum that a validation has the time for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +156,8 @@ class RBM(GenerativeModel):
         base = RBMConfig(hidden=500 if spec.pixels >= 400 else 100, visible=visible, learning_rate=rate)
         return {
             "default": base,
-            # Small enough for the partition function to be summed up.
-            "exact": dataclasses.replace(base, hidden=20),
+            # Small enough for the partition function to be summed up at every validation.
+            "exact": dataclasses.replace(base, hidden=15),
             # Tieleman and Hinton 2010's guide: one step from the data, cheaper and biased.
             "cd1": dataclasses.replace(base, persistent=False),
         }
@@ -203,7 +205,7 @@ class RBM(GenerativeModel):
     def validate(self, images: Images, generator: torch.Generator, judge: Judge | None = None) -> dict[str, float]:
         """Free-energy gap, pseudo-likelihood, exact likelihood where it can be summed, reconstruction error.
 
-        The score is the likelihood where it is exact, else the pseudo-likelihood (of Gaussian units a short AIS
+        The score is the likelihood where it is soon summed, else the pseudo-likelihood (of Gaussian units a short AIS
         estimate of the likelihood).
         """
         machine = self.machine
@@ -214,11 +216,15 @@ class RBM(GenerativeModel):
         if not machine.gaussian:
             pixels = torch.randperm(self.spec.pixels, generator=generator)[:PSEUDO_PIXELS]
             metrics["pseudo_likelihood"] = float(pseudo_log_likelihood(machine, held_out, pixels).mean())
-        if machine.gaussian or can_sum(*machine.weight.shape):
+        if machine.gaussian or self._soon_summed():
             log_z = machine.log_partition(self.base_bias, self._own(generator), chains=50, steps=1_000)
             metrics["log_likelihood"] = float(-machine.free_energy(held_out).mean()) - log_z.value
         metrics["score"] = metrics.get("log_likelihood", metrics.get("pseudo_likelihood", 0.0))
         return metrics
+
+    def _soon_summed(self) -> bool:
+        units = self.machine.weight.shape
+        return can_sum(*units) and summed_terms(*units) <= VALIDATION_TERMS
 
     def _gap(self, held_out: Tensor, generator: torch.Generator) -> dict[str, float]:
         """Mean free energies of held-out and training images, and their difference, which grows with overfitting."""
@@ -302,7 +308,7 @@ class RBM(GenerativeModel):
         return self.decode(self.encode(images))
 
     def filters(self) -> Tensor:
-        return filter_images(self.machine.weight, self.spec.shape)
+        return unit_rows(self.machine.weight.detach().T).unflatten(1, self.spec.shape).cpu()
 
     def modules(self) -> dict[str, nn.Module]:
         return {"machine": self.machine}

@@ -43,10 +43,11 @@ class SavedModel:
         """Raises ConfigError where the model lacks an ability, naming the models that `what` can be done with."""
         if ability in self.model.abilities:
             return
-        has = ", ".join(sorted({"sample", *self.model.abilities}))
+        has = ", ".join(sorted({"sample", *self.model.abilities} - {"labels"})).replace("_", " ")
+        doing = {"labels": "take labels", "filters": "show filters", "latents": "draw latent vectors"}
         raise ConfigError(
-            f"{what} needs a model that can {ability.replace('_', ' ')}: {self.run.learner} cannot (it has {has}); "
-            f"{models_with(ability)}"
+            f"{what} needs a model that can {doing.get(ability, ability.replace('_', ' '))}; {self.run.learner} cannot "
+            f"(it can: {has}); {models_with(ability)}"
         )
 
 

@@ -2,7 +2,7 @@
 
 Source: Ng, "Sparse autoencoder", CS294A lecture notes, Stanford 2011, sections 2 and 3.
 
-    loss = mean over images of sum over pixels of L(x, decode(h)) + weight_decay / 2 * ||W||^2 + sparsity_weight * penalty
+    loss = error(x, decode(h)) + sparsity_weight * penalty + weight_decay / 2 * ||W||^2
     penalty "kl": sum over units of KL(target || mean of h_j over the batch)          h_j must be sigmoid
     penalty "l1": mean over images of sum over units of |h_j|
 """

@@ -32,6 +32,7 @@ from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.code_density import CodeDensity
 from generative.core import GenerativeModel, Purpose, torch_generator
+from generative.exciting_inputs import filters_of
 from generative.fine_tuning import (
     FINE_TUNE,
     FineTunedClassifier,
@@ -333,13 +334,10 @@ class StackedAutoencoder(GenerativeModel):
         return self.decode(self.latents(count, generator)).cpu()
 
     def filters(self) -> Tensor:
-        """Weights of the first layer's units, scaled to norm 1. Raises ConfigError where it is not dense."""
+        """Of the first layer's units."""
         layers = self.encoders if self.tuned is None or self.config.pretrain else self.tuned.evaluated.layers
-        dense = next((one for one in layers[0].modules() if isinstance(one, nn.Linear)), None)
-        if dense is None or dense.in_features != self.spec.pixels:
-            raise ConfigError(f"backbone {self.config.backbone} has no dense layer on the pixels to show filters of")
-        weight = dense.weight.detach().float().cpu()  # [H, D]
-        return (weight / weight.norm(dim=1, keepdim=True).clamp_min(1e-12)).reshape(-1, *self.spec.shape)
+        units = int(layers[0].features)  # type: ignore[arg-type]
+        return filters_of(layers[0], layers[0], units, self.spec)
 
     def modules(self) -> dict[str, nn.Module]:
         networks: dict[str, nn.Module] = {"encoders": self.encoders, "decoders": self.decoders}

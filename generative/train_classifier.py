@@ -2,9 +2,9 @@
 
 python -m generative.train_classifier mnist --test --out generative/weights/mnist.safetensors
 
-made the one that comes with aprendiz. Its hash stands in generative/metrics/judge.py: another file there is refused, for
-then no metric could be compared. For other labelled data nobody needs this command: generative.evaluate trains what it
-needs once, by itself.
+made the one that comes with aprendiz. Its hash stands in generative/metrics/judge.py: another file there is refused,
+for then no metric could be compared. For other labelled data nobody needs this command: generative.evaluate trains
+what it needs once, by itself.
 """
 
 from __future__ import annotations

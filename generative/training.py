@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,6 @@ def create(order: Order, *, command: list[str]) -> int:
     default_epochs = model_class.default_epochs(order.hyperparameters, spec)
     asked = options.images or (options.epochs * train_images if options.epochs else None)
     guess = asked or default_epochs * train_images
-    _report_skipped(dataset)
     precision, rate = measure(model_class, order, guess, device)
     planned = session.planned_units(rate, options.minutes, asked, guess)
     hyperparameters = model_class.resolve(order.hyperparameters, spec, train_images=train_images, budget_images=planned)
@@ -294,18 +292,6 @@ def _last_pictures(run: Run, pictures: Pictures, images: int) -> None:
         if run.tracker is not None:
             run.tracker.image("sample/curves", run.samples / "curves.png", images)
     print(f"pictures: {run.samples}")
-
-
-def _report_skipped(dataset: Dataset) -> None:
-    if dataset.skipped:
-        files = ", ".join(dataset.skipped[:10]) + (", ..." if len(dataset.skipped) > 10 else "")
-        count = len(dataset.skipped)
-        what = (
-            "file is no picture that can be read and is"
-            if count == 1
-            else "files are no pictures that can be read and are"
-        )
-        print(f"warning: {count} {what} left out: {files}", file=sys.stderr)
 
 
 def _announce(run: Run, config: dict[str, Any], rate: float) -> None:

@@ -28,7 +28,7 @@ def cut_patches(
     learned from. Patches have no labels.
 
     `count` patches are cut from the training images, or `per_image` times their number where it is None; the other
-    parts get their share of it. Positions are drawn by `seed`. A patch is blank, and another is drawn, when the standard
+    parts get their share of it. Positions are drawn by `seed`. A patch is blank, and is drawn again, when the standard
     deviation of its values (of 0..1, all channels together) is below `min_deviation`. Raises ConfigError for values
     that fit no patch, DataError where all patches are blank or too many for the memory.
     """

@@ -200,7 +200,7 @@ def _learn(classifier: Classifier, images: Images, config: ClassifierConfig, rep
     """AdamW with one cycle of the step size; returns the average of the weights."""
     generator = torch.Generator().manual_seed(config.seed)
     updates, batch_size = config.updates(len(images))
-    pixels, labels = _in_memory(images, classifier.size, generator)
+    pixels, labels = _in_memory(images, classifier.size, config.seed)
     average = torch.optim.swa_utils.AveragedModel(
         classifier, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.average), use_buffers=True
     )
@@ -231,9 +231,10 @@ def _learn(classifier: Classifier, images: Images, config: ClassifierConfig, rep
     return module.eval()
 
 
-def _in_memory(images: Images, size: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """uint8 [N, C, *size] and labels [N]: all images, or as many as MEMORY holds, drawn by the generator."""
+def _in_memory(images: Images, size: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """uint8 [N, C, *size] and labels [N]: all images, or as many as MEMORY holds, drawn by the seed."""
     assert images.labels is not None
+    generator = torch.Generator().manual_seed(seed)
     most = max(2, MEMORY // (images.spec.channels * size[0] * size[1]))
     chosen = torch.randperm(len(images), generator=generator)[:most].sort().values
     pixels = torch.empty(len(chosen), images.spec.channels, *size, dtype=torch.uint8)
@@ -285,11 +286,13 @@ def _encode(trained: Trained) -> bytes:
     tensors = {name: tensor.detach().contiguous() for name, tensor in classifier.state_dict().items()}
     header = {
         "format": FORMAT,
-        "architecture": json.dumps({"shape": list(classifier.shape), "classes": classifier.classes}),
+        "shape": list(classifier.shape),
+        "classes": classifier.classes,
         "content_sha256": _content(tensors),
-        "provenance": json.dumps(trained.provenance, sort_keys=True),
+        "provenance": dict(trained.provenance),
     }
-    return safetensors.torch.save(tensors, header)
+    # One entry: safetensors writes several in an order that changes, and with it the hash of the file.
+    return safetensors.torch.save(tensors, {"classifier": json.dumps(header, sort_keys=True)})
 
 
 def load(path: Path, sha256: str | None = None) -> Trained:
@@ -313,15 +316,14 @@ def load(path: Path, sha256: str | None = None) -> Trained:
         )
     try:
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])["__metadata__"]
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["classifier"])
         tensors = safetensors.torch.load(data)
         if header["format"] != FORMAT or header["content_sha256"] != _content(tensors):
             raise ValueError("its weights are not those of its header")
-        architecture = json.loads(header["architecture"])
-        channels, height, width = architecture["shape"]
-        classifier = Classifier((channels, height, width), architecture["classes"])
+        channels, height, width = header["shape"]
+        classifier = Classifier((channels, height, width), header["classes"])
         classifier.load_state_dict(tensors)
-        provenance = json.loads(header["provenance"])
+        provenance = header["provenance"]
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"the classifier {path} is damaged: {error}") from error
     return Trained(classifier.eval().requires_grad_(False), provenance, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -38,6 +39,7 @@ def linear_probe(train: tuple[Any, Any], validation: tuple[Any, Any], test: tupl
     codes (the stronger one of equals); the test codes are scored once. Raises ConfigError for codes that are not
     finite, and for training codes of one class only.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
@@ -48,22 +50,21 @@ def linear_probe(train: tuple[Any, Any], validation: tuple[Any, Any], test: tupl
     if len(np.unique(labels)) < 2:
         raise ConfigError("a linear probe wants training codes of two classes or more")
     scaler = StandardScaler().fit(codes)
-    scaled = scaler.transform(codes)
+    codes = scaler.transform(codes)
     held_out, held_out_labels = _pair(validation)
     held_out = scaler.transform(held_out)
-    model = LogisticRegression(max_iter=300, tol=1e-3, warm_start=True)
-    best = (-1.0, 0.0, model.coef_ if hasattr(model, "coef_") else None, None)
+    best, best_model = Probe(-1.0, -1.0, 0.0, 0), None
     for strength in STRENGTHS:
-        model.C = strength
+        model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an optimum reached to within 300 steps is near enough for a probe
-            model.fit(scaled, labels)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # near enough to the optimum for a probe
+            model.fit(codes, labels)
         accuracy = float(model.score(held_out, held_out_labels))
-        if accuracy > best[0]:
-            best = (accuracy, strength, model.coef_.copy(), model.intercept_.copy())
-    accuracy, model.C, model.coef_, model.intercept_ = best
+        if accuracy > best.validation_accuracy:
+            best, best_model = Probe(math.nan, accuracy, strength, len(codes)), model
+    assert best_model is not None
     test_codes, test_labels = _pair(test)
-    return Probe(float(model.score(scaler.transform(test_codes), test_labels)), accuracy, model.C, len(codes))
+    return best._replace(accuracy=float(best_model.score(scaler.transform(test_codes), test_labels)))
 
 
 def _pair(pair: Sequence[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -74,7 +74,7 @@ class LinearAutoencoder(GenerativeModel):
     def update(self, batch: ImageBatch) -> Outcome:
         codes = self.encoder(batch.images)  # [B, D]
         noise = self.config.noise * torch.randn(codes.shape, generator=self.generator).to(self.device)
-        loss = (self.decode(codes + noise) - batch.images).square().mean()
+        loss = (self._pixels(codes + noise) - batch.images).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -97,7 +97,12 @@ class LinearAutoencoder(GenerativeModel):
     def encode(self, images: Tensor) -> Tensor:
         return self.encoder(images)
 
+    @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
+        images = self._pixels(codes)
+        return images.clamp(0.0, 1.0) if self.spec.unit_interval else images
+
+    def _pixels(self, codes: Tensor) -> Tensor:
         return self.decoder(codes).unflatten(1, self.spec.shape)  # [B, C, H, W]
 
     @torch.no_grad()
