@@ -175,10 +175,11 @@ def _train(
         _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
         return result
 
-    rate = config["agent"]["hyperparameters"].get("learning_rate")
-    return session.run_to_end(
-        run, state, work, env.close, advice="" if rate is None else f" (--learning-rate, which is {rate:g})"
-    )
+    def advice() -> str:
+        rate = config["agent"]["hyperparameters"].get("learning_rate")
+        return "" if rate is None else f" (--learning-rate, which is {rate:g})"
+
+    return session.run_to_end(run, state, work, env.close, advice)
 
 
 def _finish(run: Run, result: TrainResult, make_env: Callable[..., Env], video: bool) -> None:

@@ -74,14 +74,20 @@ class MLP(nn.Module):
     """Dense layers with rectifiers, twice 256 units unless told otherwise (RL Baselines3 Zoo, DQN on CartPole).
 
     Reads vectors [B, D], images (flattened; uint8 divided by 255) or, one-hot encoded, the states of a discrete space
-    [B]. Returns [B, last width]. `activation`, one of ACTIVATIONS, follows every layer. Raises ConfigError for other
-    spaces, other activations and widths under 1.
+    [B]. Returns [B, last width]. `activation`, one of ACTIVATIONS, follows every layer; with `residual` a layer as wide
+    as the one before adds to it what it computes, h + f(W h + b) (He et al. 2016). Raises ConfigError for other spaces,
+    other activations and widths under 1.
     """
 
     def __init__(
-        self, observation_space: Space, hidden: tuple[int, ...] = (256, 256), activation: str = "relu"
+        self,
+        observation_space: Space,
+        hidden: tuple[int, ...] = (256, 256),
+        activation: str = "relu",
+        residual: bool = False,
     ) -> None:
         super().__init__()
+        self.residual = residual
         self.states: int | None = None
         self.scale = 1.0
         if isinstance(observation_space, Discrete):
@@ -103,9 +109,17 @@ class MLP(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """[B, ...] -> float [B, features]"""
         if self.states is not None:
-            return self.layers(F.one_hot(observation, self.states).float())
+            return self._through(F.one_hot(observation, self.states).float())
         flat = observation.flatten(1).float()
-        return self.layers(flat / self.scale if self.scale != 1.0 else flat)
+        return self._through(flat / self.scale if self.scale != 1.0 else flat)
+
+    def _through(self, hidden: Tensor) -> Tensor:
+        if not self.residual:
+            return self.layers(hidden)
+        for number in range(0, len(self.layers), 2):
+            new = self.layers[number + 1](self.layers[number](hidden))
+            hidden = hidden + new if number > 0 and new.shape == hidden.shape else new
+        return hidden
 
 
 class ConvEncoder(nn.Module):

@@ -181,7 +181,7 @@ def load_checkpoint(
 
 
 def run_to_end(
-    run: Run, state: LoopState, work: Callable[[], TrainResult], close: Callable[[], None], *, advice: str = ""
+    run: Run, state: LoopState, work: Callable[[], TrainResult], close: Callable[[], None], advice: Callable[[], str]
 ) -> int:
     """Does the `work` of a session: training, and what comes after it. Returns the command's exit code.
 
@@ -192,7 +192,7 @@ def run_to_end(
     try:
         result = work()
     except DivergedError as error:
-        raise DivergedError(f"{error}{advice}") from error
+        raise DivergedError(f"{error}{advice()}") from error
     except BaseException:
         with contextlib.suppress(StorageError):  # on a full disk the first error is the one to tell
             run.set_status("failed", step=state.units)

@@ -85,7 +85,7 @@ class AdversarialConfig:
 class AdversarialModel(GenerativeModel):
     """Base of the games. A subclass defines `_networks` and `update`."""
 
-    abilities = frozenset({"decode"})
+    abilities = frozenset({"decode", "latents"})
     precisions = ("fp32", "bf16")
     wants_judge: ClassVar[bool] = True
     """Whether `validate` is better with a judge."""
@@ -209,6 +209,10 @@ class AdversarialModel(GenerativeModel):
     def latent(self, count: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """What `decode` takes: float32 [count, D] from N(0, 1), on the CPU; `generator` is a CPU one."""
         return torch.randn(count, self.config.latent_dimensions, generator=generator)
+
+    def latents(self, count: int, generator: torch.Generator) -> Tensor:
+        """What `latent` draws, where no labels are given."""
+        return self.latent(count, generator)
 
     def sample(self, count: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         return self.decode(self.latent(count, generator, labels))

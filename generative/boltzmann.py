@@ -39,7 +39,7 @@ class Machine(nn.Module):
         return torch.sigmoid(torch.addmm(self.hidden_bias, visible, self.weight))
 
     def visible_means(self, hidden: Tensor) -> Tensor:
-        """E[v_i | h]: sigmoid(b_i + W_i.h), or without the sigmoid where visible units are Gaussian; [B, H] to [B, D]."""
+        """E[v_i | h]: sigmoid(b_i + W_i.h), without the sigmoid where visible units are Gaussian; [B, H] to [B, D]."""
         activation = torch.addmm(self.visible_bias, hidden, self.weight.T)
         return activation if self.gaussian else torch.sigmoid(activation)
 
@@ -66,12 +66,10 @@ class Machine(nn.Module):
         energy = -(visible @ self.visible_bias) - hidden_part
         return energy + 0.5 * visible.square().sum(1) if self.gaussian else energy
 
-    def log_partition(
-        self, base_bias: Tensor, generator: torch.Generator, *, chains: int, steps: int
-    ) -> LogPartition:
+    def log_partition(self, base_bias: Tensor, generator: torch.Generator, *, chains: int, steps: int) -> LogPartition:
         """log Z: exact where one layer is small enough, else by annealed importance sampling."""
         weight, visible_bias, hidden_bias = (p.detach() for p in (self.weight, self.visible_bias, self.hidden_bias))
-        if can_sum(*weight.shape, self.gaussian):
+        if can_sum(weight.shape[0], weight.shape[1], self.gaussian):
             value = exact_log_partition(weight, visible_bias, hidden_bias, self.gaussian)
             return LogPartition(value, value, value, exact=True)
         return estimated_log_partition(
@@ -93,8 +91,8 @@ def coins(probabilities: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def log_odds(means: Tensor, smoothing: float = 0.01) -> Tensor:
-    """log(p / (1 - p)) of the mean of each pixel [D], which visible biases start from (Hinton 2010, section 8); means are
-    kept off 0 and 1 by `smoothing`."""
+    """log(p / (1 - p)) of the mean of each pixel [D], which visible biases start from (Hinton 2010, section 8); means
+    are kept off 0 and 1 by `smoothing`."""
     return torch.logit(means, eps=smoothing)
 
 
@@ -119,8 +117,8 @@ def pseudo_log_likelihood(machine: Machine, visible: Tensor, pixels: Tensor | No
 def likelihood_gradient(
     machine: Machine, data: Tensor, negative: Tensor, data_hidden: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the mean log-likelihood in W [D, H], b [D] and c [H]: statistics of `data` [B, D] less those of states
-    `negative` [M, D] of the model, hidden units taken at their probabilities in both.
+    """Gradients of the mean log-likelihood in W [D, H], b [D] and c [H]: statistics of `data` [B, D] less those of
+    states `negative` [M, D] of the model, hidden units taken at their probabilities in both.
 
     Hinton 2002, equation 6, where the negative states come from a short chain that starts at the data.
     """

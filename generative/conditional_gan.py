@@ -36,9 +36,15 @@ class ConditionalGANConfig(AdversarialConfig):
 
     network: Literal["convolutional", "dense"] = "convolutional"
     """DCGAN's networks, or the dense ones of Mirza and Osindero (2014), section 4.1."""
-    generator_width: int = 64
+    generator_learning_rate: float = 1e-3
+    """Step size of the generator's optimiser at first (ours, as in dcgan)."""
+    discriminator_learning_rate: float = 2e-4
+    """Step size of the discriminator's optimiser at first (Radford et al. 2016, section 3)."""
+    final_learning_rate: float = 0.1
+    """What both step sizes are multiplied by at the end of `learning_rate_images`; 1 keeps them as they are."""
+    generator_width: int = 32
     """Of convolutional networks: channels of the generator's last hidden grid; each smaller one has twice as many."""
-    discriminator_width: int = 64
+    discriminator_width: int = 32
     """Of convolutional networks: channels after the discriminator's first layer; each further one doubles them."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or the paper's gradient descent with momentum."""
@@ -95,7 +101,7 @@ class ConditionalGAN(AdversarialModel):
     """Conditional GAN: draws the classes that it is asked for."""
 
     Config = ConditionalGANConfig
-    abilities = frozenset({"decode", "labels"})
+    abilities = frozenset({"decode", "latents", "labels"})
     needs_labels = True
 
     def __init__(
@@ -114,14 +120,16 @@ class ConditionalGAN(AdversarialModel):
 
     @classmethod
     def presets(cls, spec: ImageSpec) -> dict[str, ConditionalGANConfig]:
+        width = 32 if spec.height * spec.width <= 32 * 32 else 64
         return {
-            "default": ConditionalGANConfig(),
+            "default": ConditionalGANConfig(generator_width=width, discriminator_width=width),
             "paper": ConditionalGANConfig(
                 network="dense",
                 batch_size=100,
                 optimizer="sgd",
                 generator_learning_rate=0.1,
                 discriminator_learning_rate=0.1,
+                final_learning_rate=1.0,
                 average_decay=0.0,
             ),
         }

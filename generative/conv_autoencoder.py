@@ -66,7 +66,9 @@ class ConvAutoencoder(CodecModel):
 
     @classmethod
     def default_epochs(cls, config: ConvAutoencoderConfig, spec: ImageSpec) -> int:
-        return 200 if spec.pixels <= 256 else 10
+        if spec.pixels <= 256:
+            return 200 if spec.classes else 2
+        return 10
 
     def _build(self, config: ConvAutoencoderConfig, spec: ImageSpec) -> Codec:
         return Codec(

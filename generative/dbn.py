@@ -164,6 +164,8 @@ class DBN(GenerativeModel):
             visible="binary" if spec.unit_interval else "gaussian",
             learning_rate=0.1 if spec.unit_interval else 1e-3,
             fine_tune="classify" if labelled else "none",
+            batch_size=100 if large else 20,
+            fine_tune_batch_size=100 if large else 20,
         )
         presets = {"default": base}
         if labelled:
@@ -182,7 +184,7 @@ class DBN(GenerativeModel):
 
     @classmethod
     def default_epochs(cls, config: DBNConfig, spec: ImageSpec) -> int:
-        return 60 if spec.pixels >= 400 else 200
+        return 60 if spec.pixels >= 400 else 120
 
     @classmethod
     def resolve(cls, config: DBNConfig, spec: ImageSpec, *, train_images: int, budget_images: int) -> DBNConfig:
@@ -341,8 +343,8 @@ class DBN(GenerativeModel):
         q is factorial and goes up through the machines; log p* = -F is the top machine's, without its log Z.
         """
         total = torch.zeros(len(visible), device=visible.device)
-        for machine in list(self.machines)[:-1]:
-            assert isinstance(machine, Machine)
+        for layer in range(len(self.machines) - 1):
+            machine = self._machine(layer)
             probabilities = machine.hidden_probabilities(visible)
             hidden = coins(probabilities, generator)
             safe = probabilities.clamp(1e-6, 1.0 - 1e-6)
@@ -370,9 +372,8 @@ class DBN(GenerativeModel):
     def sample(self, count: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Gibbs sampling in the top machine, then states layer by layer down; the pixels' means are shown."""
         states = self.latents(count, generator).to(self.device)
-        for machine in reversed(list(self.machines)[1:]):
-            assert isinstance(machine, Machine)
-            states = machine.sample_visible(states, generator)
+        for layer in reversed(range(1, len(self.machines))):
+            states = self._machine(layer).sample_visible(states, generator)
         return self._machine(0).visible_means(states).reshape(count, *self.spec.shape).cpu()
 
     @torch.no_grad()
@@ -383,27 +384,27 @@ class DBN(GenerativeModel):
             for layer in self.tuned.evaluated.layers:
                 states = layer(states)
             return states
-        states = states.flatten(1)
-        for machine in self.machines:
-            assert isinstance(machine, Machine)
-            states = machine.hidden_probabilities(states)
+        return self._raised(states.flatten(1))
+
+    def _raised(self, states: Tensor) -> Tensor:
+        """Pixels [B, D] to the hidden probabilities of the top machine."""
+        for layer in range(len(self.machines)):
+            states = self._machine(layer).hidden_probabilities(states)
         return states
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Means layer by layer down, of states or probabilities [B, D] of the top machine's hidden units."""
         states = codes.to(self.device)
-        for machine in reversed(self.machines):  # type: ignore[call-overload]
-            states = machine.visible_means(states)
+        for layer in reversed(range(len(self.machines))):
+            states = self._machine(layer).visible_means(states)
         return states.reshape(-1, *self.spec.shape)
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """Up and down again through the machines, also where a classifier without pre-training encodes otherwise."""
         states = images.to(self.device).flatten(1)
         with torch.no_grad():
-            for machine in self.machines:
-                assert isinstance(machine, Machine)
-                states = machine.hidden_probabilities(states)
+            states = self._raised(states)
         return self.decode(states)
 
     @torch.no_grad()

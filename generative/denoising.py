@@ -35,12 +35,15 @@ class DenoisingConfig(CodecConfig):
     """Nonlinearity of the hidden units (Vincent et al. 2010, equation 1)."""
     tied_weights: bool = True
     """Whether the decoder's weights are the encoder's, transposed (Vincent et al. 2010, section 2.2)."""
+    weight_decay: float = 1e-2
+    """Factor of half the sum of squared weights, biases apart: it clears filters of the noise that they began with
+    (ours, chosen by looking at them; the paper has none)."""
     noise: Noise = "masking"
     """Kind of corruption: masking (pixels set to 0), salt-and-pepper (to 0 or 1), gaussian or none."""
     noise_level: float = 0.2
     """Share of the pixels that are corrupted, or the standard deviation of Gaussian noise in units of the scaled pixels
     (0.1, 0.25 and 0.4 are tried in Vincent et al. 2010, section 6.2)."""
-    sampling: Literal["density", "chain"] = "density"
+    sampling: Literal["density", "chain"] = "chain"
     """How `sample` draws: decoded codes of a Gaussian fitted to those of the training images (Ghosh et al. 2020), or
     the Markov chain that corrupts and reconstructs (Bengio et al. 2013), started from the former."""
     chain_steps: int = 20

@@ -71,7 +71,7 @@ class StagedConfig:
     weight_decay: float = 0.0
     """Decoupled weight decay of fine-tuning (Loshchilov and Hutter 2019), relative to the learning rate."""
     ema_decay: float | None = 0.999
-    """Weight of the past in the running average of the classifier's parameters, which is what classifies; None: none."""
+    """Weight of the past in the running average of the classifier's parameters, which classifies; None: no average."""
 
     def __post_init__(self) -> None:
         for name in ("labels", "fine_tune_batch_size"):
@@ -250,7 +250,8 @@ class FineTunedClassifier:
         device: torch.device,
     ) -> None:
         self.config, self.device = config, device
-        self.network = Classifier(layers, features, classes)
+        with torch.random.fork_rng(devices=[]):  # PyTorch draws weights of its own first
+            self.network = Classifier(layers, features, classes)
         initialize(self.network.head, "linear", generator)
         self.network.to(device)
         self.average: WeightAverage | None = None

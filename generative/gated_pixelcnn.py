@@ -24,7 +24,17 @@ from torch import Tensor, nn
 
 from aprendiz.errors import ConfigError
 from generative.autoregressive import AutoregressiveConfig, AutoregressiveModel, AutoregressiveNetwork
-from generative.masked import Cache, Head, MaskedConv2d, Pointwise, RowsAbove, channel_groups, gated, moved_down
+from generative.masked import (
+    Cache,
+    Head,
+    MaskedConv2d,
+    Pointwise,
+    RowsAbove,
+    channel_groups,
+    gated,
+    moved_down,
+    side_by_side,
+)
 from generative.pixelcnn import for_images
 
 if TYPE_CHECKING:
@@ -36,13 +46,14 @@ class GatedPixelCNNConfig(AutoregressiveConfig):
     """Hyperparameters of the gated PixelCNN."""
 
     features: int = 32
-    """p: features of both stacks (ours)."""
+    """p: features of both stacks (ours; 384 on ImageNet in the paper, section 3.1)."""
     layers: int = 5
-    """Gated layers of the horizontal stack, and of the vertical one where it is no hourglass (ours)."""
+    """Gated layers of the horizontal stack, and of the vertical one where it is no hourglass (ours; 20 on ImageNet in
+    the paper, section 3.1)."""
     first_size: int = 7
     """Width of the first kernels in pixels, odd (as in van den Oord et al. 2016a, table 1)."""
     size: int = 3
-    """Width of the other kernels in pixels, odd (figure 2 of the paper: n)."""
+    """Width of the other kernels in pixels, odd (figure 2 of the paper: n; 5 on ImageNet)."""
     middle_features: int = 64
     """Features of the vertical stack at half the width and height; 0: no hourglass, as in the paper (ours)."""
     middle_blocks: int = 4
@@ -70,14 +81,14 @@ class GatedPixelCNNConfig(AutoregressiveConfig):
 PRESETS = {
     "default": GatedPixelCNNConfig(),
     "fast": GatedPixelCNNConfig(features=16, layers=3, middle_features=48, middle_blocks=2),
-    # Figure 2 as drawn; the paper does not tell the size of its network for small images: 15 layers of 128 features as
-    # in van den Oord et al. (2016a) on CIFAR-10.
+    # Figure 2 as drawn, with the sizes of section 3.1 (ImageNet at 32x32); the paper names no optimiser: that of 2016a.
     "paper": GatedPixelCNNConfig(
-        features=128,
-        layers=15,
+        features=384,
+        layers=20,
+        size=5,
         middle_features=0,
         residual_vertical=False,
-        batch_size=16,
+        batch_size=128,
         optimizer="rmsprop",
         learning_rate=1e-3,
         warmup_images=0,
@@ -95,12 +106,12 @@ class Told(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(classes, features)) if classes else None
 
-    def forward(self, condition: Tensor | None) -> Tensor | float:
-        """One-hot labels [B, classes] to [B, F, 1, 1]."""
+    def forward(self, hidden: Tensor, condition: Tensor | None) -> Tensor:
+        """Features [B, F, H, W] and one-hot labels [B, classes] to features."""
         if self.weight is None:
-            return 0.0
+            return hidden
         assert condition is not None
-        return (condition @ self.weight)[:, :, None, None]
+        return hidden + (condition @ self.weight)[:, :, None, None]
 
 
 class VerticalStack(nn.Module):
@@ -121,9 +132,9 @@ class VerticalStack(nn.Module):
         """Rows above its own that a row depends on."""
 
     def forward(self, images: Tensor, condition: Tensor | None) -> list[Tensor]:
-        hidden, out = self.first(images), []
+        hidden, out = side_by_side(self.first(images)), []
         for layer, (look, told) in enumerate(zip(self.looks, self.told, strict=True)):
-            out.append(look(hidden) + told(condition))
+            out.append(told(look(hidden), condition))
             if layer + 1 < len(self.looks):
                 new = gated(out[-1])
                 hidden = hidden + self.mixes[layer](new) if self.residual else new
@@ -140,7 +151,7 @@ class RowBlock(nn.Module):
         self.mix = RowsAbove(features, features, 1, gain=gain)
 
     def forward(self, hidden: Tensor, condition: Tensor | None) -> Tensor:
-        return hidden + self.mix(F.relu(self.look(F.relu(hidden)) + self.told(condition)))
+        return hidden + self.mix(F.relu(self.told(self.look(F.relu(hidden)), condition)))
 
 
 class Hourglass(nn.Module):
@@ -162,7 +173,7 @@ class Hourglass(nn.Module):
         self.reach = config.first_size // 2 + 2 * (size // 2) + 2 + 2 * blocks * (size // 2)
 
     def forward(self, images: Tensor, condition: Tensor | None) -> list[Tensor]:
-        fine = self.before(self.first(images), condition)
+        fine = self.before(side_by_side(self.first(images)), condition)
         height, width = fine.shape[2:]
         coarse = self.down(F.pad(fine, (1, 1 + width % 2, 1, height % 2)))
         for block in self.middle:
@@ -187,7 +198,7 @@ class HorizontalLayer(nn.Module):
 
     def linked(self, above: Tensor, condition: Tensor | None) -> Tensor:
         """What it adds of the rows above and of the label, [B, 2p, H, W]."""
-        return self.link(above) + self.told(condition)
+        return self.told(self.link(above), condition)
 
 
 class GatedPixelCNNNetwork(AutoregressiveNetwork):
@@ -205,7 +216,7 @@ class GatedPixelCNNNetwork(AutoregressiveNetwork):
         self.head = Head(groups, config.head_features, channels, config.outputs)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        hidden = self.first(images)
+        hidden = side_by_side(self.first(images))
         for layer, above in zip(self.layers, self.vertical(moved_down(images), condition), strict=True):
             hidden = layer(hidden, above, condition)
         return self.head(hidden)
@@ -225,7 +236,7 @@ class GatedPixelCNNCanvas:
         channels = network.first.weight.shape[1]
         self.moved = torch.zeros(count, channels, height + 1, width, device=network.first.weight.device)
         """The images, moved down by one row."""
-        self.first = Cache(network.first, count, 1, width)
+        self.first = Cache(network.first, count, 1, width)  # one row: what it holds of the row before is not read
         self.layers: list[tuple[Cache, Pointwise]] = []
         for layer in network.layers:
             assert isinstance(layer, HorizontalLayer)
@@ -241,8 +252,6 @@ class GatedPixelCNNCanvas:
             assert isinstance(layer, HorizontalLayer)
             linked = layer.linked(above[:, :, -1:], self.condition)  # [B, 2p, 1, W]
             self.above.append(linked[:, :, 0].permute(2, 0, 1).contiguous())  # [W, B, 2p]
-        for cache in (self.first, *(cache for cache, _ in self.layers)):
-            cache.clear()
 
     def logits(self, row: int, column: int) -> Tensor:
         hidden = self.first.at(0, column)  # [B, p]

@@ -117,11 +117,11 @@ def _from_array(path: Path, spec: ImageSpec) -> Tensor:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is no .npy array that can be read: {error}") from error
-    if array.ndim == 3 and spec.channels == 1:
-        array = array[:, None]
-    expected = f"(N, {', '.join(map(str, spec.shape))})"
-    if array.ndim != 4 or array.shape[1:] != spec.shape or len(array) == 0:
+    images = array[:, None] if array.ndim == 3 and spec.channels == 1 else array
+    if images.ndim != 4 or images.shape[1:] != spec.shape or len(images) == 0:
+        expected = f"(N, {', '.join(map(str, spec.shape))})"
         raise ConfigError(f"{path} holds an array {array.shape}; the model reads {expected}")
+    array = images
     if array.dtype == np.uint8:
         return torch.from_numpy(array)
     if array.dtype.kind != "f" or not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:

@@ -10,6 +10,7 @@ A machine is given by its weights W [D, H], visible biases b [D] and hidden bias
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def annealed_log_weights(
     log_weights = torch.zeros(chains, dtype=torch.float64, device=device)
     steps = temperatures.tolist()
     bias_difference = visible_bias - base_bias  # [D]
-    for before, after in zip(steps[:-1], steps[1:], strict=True):
+    for before, after in itertools.pairwise(steps):
         input_ = hidden_bias + visible @ weight  # [N, H]
         gain = (after - before) * (visible @ bias_difference)
         gain = gain + (F.softplus(after * input_) - F.softplus(before * input_)).sum(1)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from aprendiz.errors import ConfigError
 from generative.autoregressive import AutoregressiveConfig, AutoregressiveModel, AutoregressiveNetwork
-from generative.masked import Cache, Head, MaskedConv2d, Pointwise, channel_groups
+from generative.masked import Cache, Head, MaskedConv2d, Pointwise, channel_groups, side_by_side
 
 if TYPE_CHECKING:
     from aprendiz.data.core import ImageSpec
@@ -101,7 +101,7 @@ class PixelCNNNetwork(AutoregressiveNetwork):
         self.head = Head(outer, config.head_features, channels, config.outputs)
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        hidden = self.first(images)
+        hidden = side_by_side(self.first(images))
         for block in self.blocks:
             hidden = block(hidden)
         return self.head(hidden)

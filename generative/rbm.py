@@ -56,11 +56,11 @@ class RBMConfig:
     """Binary pixels, or Gaussian ones of variance 1 for images scaled otherwise than to [0, 1] (Hinton 2010, section
     13.2)."""
     binarization: Literal["dynamic", "threshold", "none"] = "dynamic"
-    """What binary units see of grey pixels: a coin of that probability, tossed anew each time (dynamic), whether they are
-    above a half (threshold), or the grey itself as a probability (none). Likelihoods are always of 0s and 1s: `none` is
-    scored as dynamic is."""
+    """What binary units see of grey pixels: a coin of that probability, tossed anew each time (dynamic), whether they
+    are above a half (threshold), or the grey itself as a probability (none). Likelihoods are always of 0s and 1s:
+    `none` is scored as dynamic is."""
     persistent: bool = True
-    """Chains of the negative phase go on from one update to the next (Tieleman 2008); off: they start at the data (CD)."""
+    """Chains of the negative phase go on from one update to the next (Tieleman 2008); off: they start at the data."""
     gibbs_steps: int = 1
     """Steps of the negative chains an update: the k of CD-k."""
     chains: int = 100
@@ -153,7 +153,8 @@ class RBM(GenerativeModel):
         visible: Literal["binary", "gaussian"] = "binary" if spec.unit_interval else "gaussian"
         # Gaussian pixels have no bound that keeps a large step in check (Hinton 2010, section 13.2).
         rate = 0.05 if spec.unit_interval else 1e-3
-        base = RBMConfig(hidden=500 if spec.pixels >= 400 else 100, visible=visible, learning_rate=rate)
+        sizes = {"hidden": 500} if spec.pixels >= 400 else {"hidden": 100, "batch_size": 20}
+        base = RBMConfig(visible=visible, learning_rate=rate, **sizes)  # type: ignore[arg-type]
         return {
             "default": base,
             # Small enough for the partition function to be summed up at every validation.
@@ -164,7 +165,7 @@ class RBM(GenerativeModel):
 
     @classmethod
     def default_epochs(cls, config: RBMConfig, spec: ImageSpec) -> int:
-        return 30 if spec.pixels >= 400 else 200
+        return 30 if spec.pixels >= 400 else 120
 
     @classmethod
     def resolve(cls, config: RBMConfig, spec: ImageSpec, *, train_images: int, budget_images: int) -> RBMConfig:
@@ -238,7 +239,7 @@ class RBM(GenerativeModel):
     def evaluate(
         self, data: Dataset, images: Images, generator: torch.Generator, judge: Judge | None = None
     ) -> dict[str, float]:
-        """What `validate` gives, and the log-likelihood in nats with three standard errors of the estimated Z around."""
+        """What `validate` gives, and the log-likelihood in nats with three standard errors of the estimated Z."""
         metrics = self.validate(images, generator, judge)
         log_z = self._log_partition(generator)
         total = 0.0

@@ -12,10 +12,9 @@ a classifier); Hinton and Salakhutdinov, "Reducing the dimensionality of data wi
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -114,9 +113,10 @@ class StackedAutoencoder(GenerativeModel):
         generator = torch_generator(seed, Purpose.NETWORK)
         self.encoders = make_layers(config.backbone, spec, config.hidden, config.activation, generator)
         widths = [int(encoder.features) for encoder in self.encoders]  # type: ignore[arg-type]
-        self.decoders = nn.ModuleList(
-            nn.Linear(above, below) for below, above in itertools.pairwise([spec.pixels, *widths])
-        )
+        with torch.random.fork_rng(devices=[]):  # PyTorch draws weights of its own first
+            self.decoders = nn.ModuleList(
+                nn.Linear(above, below) for below, above in itertools.pairwise([spec.pixels, *widths])
+            )
         initialize(self.decoders, "linear", generator)
         self.encoders.to(self.device)
         self.decoders.to(self.device)
@@ -138,40 +138,26 @@ class StackedAutoencoder(GenerativeModel):
     @classmethod
     def presets(cls, spec: ImageSpec) -> dict[str, StackedConfig]:
         large = spec.pixels >= 400
-        # The encoder of Hinton and Salakhutdinov 2006, without its first layer's excess of units over pixels.
-        sizes = {"hidden": (512, 256, 64)} if large else {"hidden": (128, 64, 32), "batch_size": 32}
-        presets = {"default": StackedConfig(**sizes)}  # type: ignore[arg-type]
-        presets["deep"] = StackedConfig(
-            hidden=(1000, 500, 250, 30) if large else (128, 64, 32, 16), activation="sigmoid"
-        )
+        base = StackedConfig() if large else StackedConfig(batch_size=20, fine_tune_batch_size=20)
+        presets = {
+            "default": replace(base, hidden=(512, 256, 64) if large else (128, 64, 32)),
+            # The sizes of Hinton and Salakhutdinov 2006.
+            "deep": replace(base, hidden=(1000, 500, 250, 30) if large else (128, 64, 32, 16), activation="sigmoid"),
+        }
         if len(spec.classes) > 1:
-            wide: tuple[int, ...] = (1000, 1000, 1000) if large else (256, 256)
-            presets["classify"] = StackedConfig(hidden=wide, fine_tune="classify", pretrain_share=0.4)
-            presets["few-labels"] = StackedConfig(
-                hidden=wide,
-                fine_tune="classify",
-                labels=max(100, len(spec.classes)),
-                pretrain_share=0.9,
-            )
+            wide = replace(base, hidden=(1000, 1000, 1000) if large else (256, 256), fine_tune="classify")
+            presets["classify"] = replace(wide, pretrain_share=0.4)
+            presets["few-labels"] = replace(wide, labels=max(100, len(spec.classes)), pretrain_share=0.9)
             # Vincent et al. 2010: sigmoid units, no dropout, no average.
-            presets["paper"] = StackedConfig(
-                hidden=wide,
-                activation="sigmoid",
-                fine_tune="classify",
-                input_dropout=0.0,
-                dropout=0.0,
-                ema_decay=None,
-            )
+            presets["paper"] = replace(wide, activation="sigmoid", input_dropout=0.0, dropout=0.0, ema_decay=None)
         return presets
 
     @classmethod
     def default_epochs(cls, config: StackedConfig, spec: ImageSpec) -> int:
-        return 60 if spec.pixels >= 400 else 200
+        return 60 if spec.pixels >= 400 else 120
 
     @classmethod
-    def resolve(
-        cls, config: StackedConfig, spec: ImageSpec, *, train_images: int, budget_images: int
-    ) -> StackedConfig:
+    def resolve(cls, config: StackedConfig, spec: ImageSpec, *, train_images: int, budget_images: int) -> StackedConfig:
         return config.resolved(len(config.hidden), budget_images)
 
     def make_source(self, data: Dataset, *, seed: int, augment: Any = None) -> StagedSource:
@@ -394,7 +380,7 @@ def make_layers(
 
 
 def code_kind(encoder: nn.Module, activation: str) -> str:
-    """The nonlinearity that codes have come out of: known of dense layers, "linear" (none assumed) of other backbones."""
+    """The nonlinearity that codes have come out of: known of dense layers, "linear" of other backbones."""
     return activation if type(encoder) is BACKBONES.get("mlp") else "linear"
 
 

@@ -113,7 +113,9 @@ class StagedSource(Source):
         stage, images = self.stage, self._images
         if stage.labelled is not None:
             if images.labels is None:
-                raise ConfigError(f"{images.spec.name} has no labels, of which stage {stage.name} wants {stage.labelled}")
+                raise ConfigError(
+                    f"{images.spec.name} has no labels, of which stage {stage.name} wants {stage.labelled}"
+                )
             images = subset(images, labelled_subset(images.labels, stage.labelled, self._seed))
         # The place among all stages, also those left out, decides the order: skipping one does not change the others'.
         entropy = np.random.SeedSequence([self._seed, self._names.index(stage.name)])

@@ -242,9 +242,14 @@ def _train(
         _finish(run, model, result, pictures)
         return result
 
-    rates = ", ".join(f"{name} {rate:g}" for name, rate in _learning_rates(config["model"]["hyperparameters"]).items())
-    advice = f" ({rates}) in a new run, or go on with: {_PROG} --resume {run.name} --learning-rate-factor 0.1"
-    return session.run_to_end(run, state, work, lambda: _close(source), advice=advice)
+    def advice() -> str:
+        rates = _learning_rates(config["model"]["hyperparameters"]).items()
+        text = f" ({', '.join(f'{name} is {rate:g}' for name, rate in rates)})" if rates else ""
+        if not run.steps():
+            return text
+        return f"{text} in a new run, or go on with {_PROG} --resume {run.name} --learning-rate-factor 0.1"
+
+    return session.run_to_end(run, state, work, lambda: _close(source), advice)
 
 
 _PROG = "python -m generative.train"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from aprendiz.testing.agent import check_agent
+from aprendiz.testing.dataset import check_dataset
 from aprendiz.testing.env import check_env
 from aprendiz.testing.model import check_generative_model
 
-__all__ = ["check_agent", "check_env", "check_generative_model"]
+__all__ = ["check_agent", "check_dataset", "check_env", "check_generative_model"]

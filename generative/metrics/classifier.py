@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,24 +259,49 @@ def accuracy(classifier: Classifier, images: Images, batch_size: int = 500) -> f
 
 
 def save(trained: Trained, path: Path) -> Trained:
-    """Write a classifier as safetensors, whole or not at all, with its provenance in the header; returns it with the
-    hash of its file. Raises StorageError where the disk is full or read-only."""
+    """Write a classifier as safetensors, whole or not at all, with its provenance in the header; returns what `load`
+    does. Raises StorageError where the disk is full or read-only."""
+    data = _encode(trained)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(_encode(trained))
+        temporary.write_bytes(data)
         sync(temporary)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise StorageError(f"cannot write {path}: {error.strerror}; make room or set APRENDIZ_DATA") from error
-    return named(trained)
+    return _decode(data)
 
 
-def named(trained: Trained) -> Trained:
-    """The same with the hash that its file has, or would have."""
-    return replace(trained, sha256=hashlib.sha256(_encode(trained)).hexdigest())
+def unsaved(trained: Trained) -> Trained:
+    """What `load` would return had it been saved: bit for bit the same judge."""
+    return _decode(_encode(trained))
+
+
+def load(path: Path, sha256: str | None = None) -> Trained:
+    """A classifier that `save` wrote, ready to judge.
+
+    Raises CheckpointError where it cannot be read, was cut off or changed, and where its file has not the hash
+    `sha256`, if one is given.
+    """
+    import safetensors
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"the classifier {path} cannot be read: {error.strerror}") from error
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise CheckpointError(
+            f"the classifier {path} was changed: its SHA-256 is {found}, not {sha256}; restore the file, or no metric "
+            "can be compared with those of others"
+        )
+    try:
+        return _decode(data)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"the classifier {path} is damaged: {error}") from error
 
 
 def _encode(trained: Trained) -> bytes:
@@ -295,38 +320,18 @@ def _encode(trained: Trained) -> bytes:
     return safetensors.torch.save(tensors, {"classifier": json.dumps(header, sort_keys=True)})
 
 
-def load(path: Path, sha256: str | None = None) -> Trained:
-    """A classifier that `save` wrote, ready to judge.
-
-    Raises CheckpointError where it cannot be read, was cut off or changed, and where its file has not the hash
-    `sha256`, if one is given.
-    """
-    import safetensors
+def _decode(data: bytes) -> Trained:
     import safetensors.torch
 
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"the classifier {path} cannot be read: {error.strerror}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise CheckpointError(
-            f"the classifier {path} was changed: its SHA-256 is {found}, not {sha256}; restore the file, or no metric "
-            "can be compared with those of others"
-        )
-    try:
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["classifier"])
-        tensors = safetensors.torch.load(data)
-        if header["format"] != FORMAT or header["content_sha256"] != _content(tensors):
-            raise ValueError("its weights are not those of its header")
-        channels, height, width = header["shape"]
-        classifier = Classifier((channels, height, width), header["classes"])
-        classifier.load_state_dict(tensors)
-        provenance = header["provenance"]
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"the classifier {path} is damaged: {error}") from error
-    return Trained(classifier.eval().requires_grad_(False), provenance, found)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["classifier"])
+    tensors = safetensors.torch.load(data)
+    if header["format"] != FORMAT or header["content_sha256"] != _content(tensors):
+        raise ValueError("its weights are not those of its header")
+    channels, height, width = header["shape"]
+    classifier = Classifier((channels, height, width), header["classes"])
+    classifier.load_state_dict(tensors)
+    return Trained(classifier.eval().requires_grad_(False), header["provenance"], hashlib.sha256(data).hexdigest())
 
 
 def _content(tensors: Mapping[str, Tensor]) -> str:

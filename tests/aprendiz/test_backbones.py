@@ -60,9 +60,18 @@ def test_the_activation_follows_every_layer(name: str) -> None:
     mlp = MLP(space(1, 2, 2), hidden=(3, 5), activation=name)
     by_hand = ACTIVATIONS[name]()
     image = torch.rand(6, 1, 2, 2)
-    first = by_hand(mlp.layers[0](image.flatten(1)))  # type: ignore[operator]
-    torch.testing.assert_close(mlp(image), by_hand(mlp.layers[2](first)))  # type: ignore[operator]
+    first = by_hand(mlp.layers[0](image.flatten(1)))
+    torch.testing.assert_close(mlp(image), by_hand(mlp.layers[2](first)))
     assert torch.isfinite(ConvEncoder(space(1, 8, 8), activation=name)(torch.rand(2, 1, 8, 8))).all()
+
+
+def test_a_residual_layer_adds_to_the_one_before_where_the_widths_allow_it() -> None:
+    mlp = MLP(space(1, 2, 2), hidden=(4, 4, 3), activation="tanh", residual=True)
+    image = torch.rand(6, 1, 2, 2)
+    first, second, third = (mlp.layers[number] for number in (0, 2, 4))
+    hidden = torch.tanh(first(image.flatten(1)))
+    hidden = hidden + torch.tanh(second(hidden))
+    torch.testing.assert_close(mlp(image), torch.tanh(third(hidden)))
 
 
 def test_rectifiers_are_what_an_agent_gets_when_nothing_is_said() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from aprendiz import DATASETS
-from aprendiz.data import canonical, load, options
+from aprendiz.data import canonical, digits, load, options
 from aprendiz.data.build import from_arrays
 from aprendiz.data.core import Dataset
 from aprendiz.data.splits import hold_out, labelled_subset, split
@@ -85,13 +85,13 @@ def test_every_built_in_has_a_factory() -> None:
 
 
 def test_the_embedded_digits_are_spread_from_black_to_white() -> None:
-    digits = load("digits")
-    assert (len(digits.train), len(digits.validation), len(digits.test)) == (1437, 180, 180)
-    assert digits.spec.shape == (1, 8, 8) and digits.spec.classes == tuple("0123456789")
-    pixels = digits.train.pixels(slice(None))
+    data = load("digits")
+    assert (len(data.train), len(data.validation), len(data.test)) == (1437, 180, 180)
+    assert data.spec.shape == (1, 8, 8) and data.spec.classes == tuple("0123456789")
+    pixels = data.train.pixels(slice(None))
     assert pixels.dtype == torch.uint8 and (int(pixels.min()), int(pixels.max())) == (0, 255)
     assert len(pixels.unique()) == 17
-    assert digits.train.labels is not None and digits.train.labels.dtype == torch.int64
+    assert data.train.labels is not None and data.train.labels.dtype == torch.int64
 
 
 def test_a_data_set_is_made_again_from_the_options_that_it_keeps() -> None:
@@ -261,3 +261,11 @@ def test_mnist_in_the_cache_is_used_whatever_gzip_made_of_it(monkeypatch: pytest
         5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
     ]  # fmt: skip
     assert float(data.train.scaled(slice(None)).mean()) == pytest.approx(0.1307, abs=3e-4)
+
+
+def test_the_embedded_digits_are_scikit_learn_s() -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    found, known = digits._read()
+    assert np.array_equal(found, images) and np.array_equal(known, labels)

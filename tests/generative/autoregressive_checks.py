@@ -148,3 +148,19 @@ def digits() -> tuple[ArrayImages, ArrayImages]:
     labels = torch.from_numpy(bunch.target).long()
     spec = image_spec(8, name="digits", classes=tuple("0123456789"))
     return ArrayImages(spec, pixels[:1_500], labels[:1_500]), ArrayImages(spec, pixels[1_500:], labels[1_500:])
+
+
+def assert_features_lie_side_by_side(network: nn.Module, spec: ImageSpec) -> None:
+    """Channels-last from the first layer to the last: anything else makes every layer slower."""
+    wrong: list[str] = []
+
+    def look(module: nn.Module, arguments: Any, output: Any) -> None:
+        features = output if isinstance(output, Tensor) else output[0]
+        if features.dim() == 4 and not features.is_contiguous(memory_format=torch.channels_last):
+            wrong.append(type(module).__name__)
+
+    for module in network.modules():
+        if len(list(module.children())) > 0 and module is not network:
+            module.register_forward_hook(look)
+    network(torch.zeros(2, *spec.shape).contiguous(memory_format=torch.channels_last))
+    assert not wrong

@@ -17,7 +17,12 @@ SPEC = ImageSpec(name="images", channels=1, height=8, width=8, classes=("a", "b"
 
 def game(preset: str = "default", **changes: Any) -> ConditionalGAN:
     config = dataclasses.replace(
-        ConditionalGAN.presets(SPEC)[preset], batch_size=6, generator_width=4, discriminator_width=4, **changes
+        ConditionalGAN.presets(SPEC)[preset],
+        batch_size=6,
+        generator_width=4,
+        discriminator_width=4,
+        final_learning_rate=1.0,
+        **changes,
     )
     return ConditionalGAN(config, SPEC, seed=1)
 
@@ -112,6 +117,7 @@ def test_it_draws_the_digit_that_it_is_asked_for() -> None:
         discriminator_width=16,
         generator_learning_rate=2e-3,
         discriminator_learning_rate=2e-3,
+        final_learning_rate=1.0,
         average_decay=0.98,
     )
     model = ConditionalGAN(config, digits.spec, seed=1)

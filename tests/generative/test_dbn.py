@@ -181,9 +181,7 @@ def exact_log_likelihood(model: DBN, visible: torch.Tensor) -> torch.Tensor:
     hidden = states(4)
     log_z = exact_log_partition(top.weight, top.visible_bias, top.hidden_bias)
     prior = -top.free_energy(hidden) - log_z  # [16]
-    rows = [
-        (log_conditional(first, one.expand(16, -1), hidden) + prior).logsumexp(0) for one in visible
-    ]
+    rows = [(log_conditional(first, one.expand(16, -1), hidden) + prior).logsumexp(0) for one in visible]
     return torch.stack(rows)
 
 

@@ -11,10 +11,11 @@ from aprendiz.errors import ConfigError
 from generative.dcgan import DCGAN, DCGANConfig
 
 SPEC = ImageSpec(name="images", channels=1, height=8, width=8)
+NARROW: Any = {"generator_width": 4, "discriminator_width": 4, "final_learning_rate": 1.0}
 
 
 def game(**changes: Any) -> DCGAN:
-    return DCGAN(DCGANConfig(generator_width=4, discriminator_width=4, batch_size=4, **changes), SPEC, seed=1)
+    return DCGAN(DCGANConfig(**NARROW, batch_size=4, **changes), SPEC, seed=1)
 
 
 def batch(count: int = 4) -> ImageBatch:

@@ -70,9 +70,7 @@ def test_elbo_is_below_the_weighted_bound_which_is_below_the_likelihood_and_reac
         return torch.stack(one)
 
     wrong = torch.tensor([[0.2, 0.1]]), torch.tensor([[-1.0, -1.5]])
-    elbo, five, fifty = (
-        importance_weighted(log_weights(draws, *wrong, 20_000)).mean().item() for draws in (1, 5, 50)
-    )
+    elbo, five, fifty = (importance_weighted(log_weights(draws, *wrong, 20_000)).mean().item() for draws in (1, 5, 50))
     assert elbo < five - 0.05 and five < fifty and fifty < exact + 0.01
     assert importance_weighted(log_weights(3_000, *wrong, 20)).mean().item() == pytest.approx(exact, abs=0.02)
 

@@ -121,7 +121,7 @@ def test_ais_is_unbiased_even_with_few_temperatures() -> None:
         40_000,
         torch.Generator().manual_seed(0),
     )
-    value, low, high = log_mean_weight(log_weights)
+    _, low, high = log_mean_weight(log_weights)
     exact = exact_log_partition(weight, visible_bias, hidden_bias) - base_log_partition(base, 5)
     assert low <= exact <= high
     assert high - low < 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -66,7 +67,7 @@ def squared_norms(encode: nn.Module, images: Tensor) -> Tensor:
 def encoder(*widths: int) -> nn.Sequential:
     torch.manual_seed(1)
     layers: list[nn.Module] = [nn.Flatten()]
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in itertools.pairwise(widths):
         layers += [nn.Linear(before, after), nn.Sigmoid()]
     return nn.Sequential(*layers).double()
 
@@ -83,7 +84,7 @@ def test_the_closed_form_is_the_norm_of_autograd_s_jacobian() -> None:
 
 def test_the_closed_form_is_what_a_loop_over_units_and_pixels_gives() -> None:
     network = encoder(12, 3)
-    weight, code = network[1].weight.detach().numpy(), network(pictures(1)).detach().numpy()[0]  # type: ignore[operator,union-attr]
+    weight, code = network[1].weight.detach().numpy(), network(pictures(1)).detach().numpy()[0]  # type: ignore[operator]
     by_hand = sum((code[j] * (1 - code[j]) * weight[j, i]) ** 2 for j in range(3) for i in range(12))
     ours = sigmoid_jacobian_norm(network(pictures(1)), network[1].weight)  # type: ignore[arg-type]
     np.testing.assert_allclose(ours.item(), by_hand)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
 
 from aprendiz.data.core import ImageBatch, ImageSpec
 from aprendiz.data.images import ArrayImages
@@ -34,6 +33,7 @@ from generative.pixelcnn import PixelCNN, PixelCNNConfig
 from tests.generative.autoregressive_checks import (
     all_images,
     assert_causal,
+    assert_features_lie_side_by_side,
     assert_probabilities_sum_to_one,
     assert_resumes_exactly,
     dependence,
@@ -272,7 +272,8 @@ def test_it_learns_more_than_each_pixel_on_its_own_could_tell() -> None:
 
 def test_training_goes_on_exactly_where_it_was_saved(tmp_path: Path) -> None:
     spec = image_spec(8)
-    assert_resumes_exactly(lambda seed: make(spec, seed=seed), ArrayImages(spec, strokes(100)), tmp_path)
+    images = ArrayImages(spec, strokes(100))
+    assert_resumes_exactly(lambda seed: make(spec, seed=seed, budget=70, warmup_images=20), images, tmp_path)
 
 
 def test_bfloat16_learns_as_float32_does() -> None:
@@ -328,6 +329,15 @@ def test_evaluation_states_the_seed_of_its_bits_and_counts_all_images() -> None:
     parts = [model.log_likelihood(images.scaled(part), generator) for part in (slice(0, 250), slice(250, 300))]
     assert metrics["nats"] == pytest.approx(-float(torch.cat(parts).mean()), rel=1e-5)
     assert metrics["bits_per_dimension"] == pytest.approx(metrics["nats"] / (64 * math.log(2.0)))
+
+
+# Speed
+
+
+def test_features_lie_side_by_side_in_memory() -> None:
+    for channels in (1, 3):
+        spec = image_spec(6, channels)
+        assert_features_lie_side_by_side(make(spec).network, spec)
 
 
 # Presets and wrong values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -84,9 +85,7 @@ def test_gaussian_visible_units_have_mean_b_plus_w_h_and_variance_1() -> None:
     machine = small(gaussian=True)
     hidden = torch.ones(40_000, 3)
     drawn = machine.sample_visible(hidden, generator())
-    torch.testing.assert_close(
-        drawn.mean(0), machine.visible_bias + machine.weight.sum(1), atol=0.03, rtol=0.0
-    )
+    torch.testing.assert_close(drawn.mean(0), machine.visible_bias + machine.weight.sum(1), atol=0.03, rtol=0.0)
     torch.testing.assert_close(drawn.var(0), torch.ones(4), atol=0.03, rtol=0.0)
 
 
@@ -120,9 +119,13 @@ def test_the_pseudo_likelihood_of_some_pixels_is_scaled_up() -> None:
 
 
 def cd_step(steps: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """One step of CD with many images and rate 1, and the exact gradient."""
-    machine, data = small(), states(4)[[0, 0, 15, 15]].repeat(10_000, 1)
-    exact = exact_gradient(machine, data[:4])
+    """One step of CD with many images and rate 1, and the exact gradient, of a machine that mixes slowly: it has two
+    modes, 00 and 11, and all data lie in one of them."""
+    machine, data = small(2, 2), torch.ones(20_000, 2)
+    machine.weight.copy_(torch.tensor([[5.0, 0.5], [5.0, -0.5]]))
+    machine.visible_bias.copy_(torch.tensor([-2.5, -2.4]))
+    machine.hidden_bias.copy_(torch.tensor([-5.0, 0.3]))
+    exact = exact_gradient(machine, data[:1])
     trainer = ContrastiveDivergence(machine, generator(), steps=steps, persistent=False, chains=1, weight_decay=0.0)
     before = [p.detach().clone() for p in machine.parameters()]
     trainer.step(data, learning_rate=1.0, momentum=0.0)
@@ -130,21 +133,13 @@ def cd_step(steps: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 
 def test_cd_with_many_steps_approaches_the_exact_gradient() -> None:
-    for step, gradient in zip(*cd_step(60), strict=True):
-        torch.testing.assert_close(step, gradient, atol=0.015, rtol=0.0)
+    for step, gradient in zip(*cd_step(80), strict=True):
+        torch.testing.assert_close(step, gradient, atol=0.02, rtol=0.0)
 
 
 def test_cd_1_hardly_leaves_the_data_where_the_machine_mixes_slowly() -> None:
-    machine, data = small(2, 1), torch.ones(10_000, 2)
-    machine.weight.copy_(torch.full((2, 1), 8.0))  # two modes, 00 and 11
-    machine.visible_bias.copy_(torch.full((2,), -4.0))
-    machine.hidden_bias.copy_(torch.full((1,), -8.0))
-    exact = exact_gradient(machine, data[:1])[1]
-    before = machine.visible_bias.detach().clone()
-    trainer = ContrastiveDivergence(machine, generator(), steps=1, persistent=False, chains=1, weight_decay=0.0)
-    trainer.step(data, learning_rate=1.0, momentum=0.0)
-    assert float(exact.min()) > 0.4
-    assert float((machine.visible_bias - before).max()) < 0.1
+    step, gradient = cd_step(1)
+    assert float((step[0] - gradient[0]).abs().max()) > 0.2
 
 
 def test_persistent_chains_approach_the_exact_gradient_one_step_at_a_time() -> None:
@@ -266,13 +261,13 @@ def trained(config: RBMConfig, data, images: int, seed: int = 1) -> RBM:
 def test_it_learns_bars_and_stripes_to_near_the_optimum() -> None:
     data = bars()
     config = RBMConfig(
-        hidden=14, learning_rate=0.2, momentum=0.0, initial_momentum=0.0, batch_size=60, gibbs_steps=5, weight_decay=0.0
+        hidden=18, learning_rate=0.2, momentum=0.0, initial_momentum=0.0, batch_size=60, gibbs_steps=5, weight_decay=0.0
     )
-    model = trained(config, data, 240_000)
+    model = trained(config, data, 180_000)
     result = model.evaluate(data, data.test, generator())
     assert result["log_partition_exact"] == 1.0
     optimum = -math.log(30)
-    assert result["log_likelihood"] > optimum - 0.4
+    assert result["log_likelihood"] > optimum - 0.5
     assert result["log_likelihood"] <= optimum + 1e-3
     assert result["log_likelihood_low"] == result["log_likelihood"] == result["log_likelihood_high"]
 
@@ -295,7 +290,7 @@ def test_a_saved_machine_goes_on_exactly(persistent: bool) -> None:
     for seed in range(5):
         whole.update(batch(seed=seed))
     again = model_of(persistent=persistent)
-    again.load_state_dict({name: value for name, value in whole.state_dict().items()})
+    again.load_state_dict(copy.deepcopy(whole.state_dict()))
     for seed in range(5, 9):
         for model in (whole, again):
             model.update(batch(seed=seed))
@@ -408,7 +403,14 @@ def test_gaussian_units_learn_the_mean_and_are_scored_by_density() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("hidden", 0), ("gibbs_steps", 0), ("momentum", 1.0), ("learning_rate", 0.0), ("ais_chains", 1), ("final_share", 2)],
+    [
+        ("hidden", 0),
+        ("gibbs_steps", 0),
+        ("momentum", 1.0),
+        ("learning_rate", 0.0),
+        ("ais_chains", 1),
+        ("final_share", 2),
+    ],
 )
 def test_values_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):

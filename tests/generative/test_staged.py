@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-
 from aprendiz.data.build import from_arrays
 from aprendiz.errors import ConfigError
 from generative.fine_tuning import StagedConfig
@@ -152,5 +151,3 @@ def test_no_images_at_all_is_an_error() -> None:
 def test_values_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):
         StagedConfig(**{name: value})
-
-
