@@ -55,7 +55,7 @@ PUBLISHED_RANDOM = {100: 24.0, 1_000: 11.29}
 ARMS = ("pretrained", "random")
 
 SPACE: dict[str, tuple[Any, ...]] = {
-    "fine_tune_learning_rate": (1e-4, 3e-4, 1e-3),
+    "fine_tune_learning_rate": (3e-4, 1e-3, 3e-3),
     "dropout": (0.3, 0.5),
     "input_dropout": (0.2, 0.5),
     "input_noise": (0.0, 0.3),

@@ -68,17 +68,14 @@ def new_model(name: str, dataset: data.core.Dataset, seed: int, precision: str) 
 
 def learn(model: Any, source: Any, seconds: float) -> float:
     """Images a second of the shared loop, which logs as often as a run of 20 epochs does."""
-    model_units = 0
     with tempfile.TemporaryDirectory() as folder:
         run = Run.create(
             kind="generative", task="t", learner="m", seed=0, config={}, command=[], device="cpu", root=Path(folder)
         )
         cadence = Cadence(log_every_units=2_000, checkpoint_every_minutes=1e9, step_name="images")
-        result = train(model, source, run, Budget(minutes=seconds / 60), cadence=cadence, progress=False)
-        lines = run.metrics()
+        state = train(model, source, run, Budget(minutes=seconds / 60), cadence=cadence, progress=False).state
         run.close()
-        model_units = int(lines[-1]["step"])
-        return model_units / float(lines[-1]["time"]) if result.state.units else 0.0
+    return state.units / state.elapsed_seconds
 
 
 def batches(images: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -50,8 +50,8 @@ class AutoregressiveConfig:
     """Adam, or centred RMSProp (van den Oord et al. 2016a, section 5.1, use RMSProp)."""
     learning_rate: float = 2e-3
     """Step size of the optimiser (ours)."""
-    warmup_images: int = 3_200
-    """Images over which the step size rises linearly from 0 (ours)."""
+    warmup_images: int | None = None
+    """Images over which the step size rises linearly from 0 (ours). None: 3,200, at most a twentieth of the budget."""
     constant_share: float = 0.3
     """Share of the budget after which the step size begins to fall (ours)."""
     final_learning_rate: float = 0.0
@@ -91,6 +91,7 @@ class AutoregressiveConfig:
 
     def learning_rate_at(self, images: int) -> float:
         """The step size once so many images have been seen; `resolve` comes first."""
+        assert self.warmup_images is not None, "resolve() comes first"
         assert self.constant_images is not None and self.decay_images is not None, "resolve() comes first"
         if images < self.warmup_images:
             return linear_schedule(0.0, self.learning_rate, self.warmup_images, images + self.batch_size)
@@ -148,13 +149,11 @@ class AutoregressiveModel(GenerativeModel):
 
     @classmethod
     def resolve(cls, config: Any, spec: ImageSpec, *, train_images: int, budget_images: int) -> Any:
-        constant = config.constant_images
-        if constant is None:
-            constant = round(config.constant_share * budget_images)
-        decay = config.decay_images
-        if decay is None:
-            decay = max(0, budget_images - constant)
-        return dataclasses.replace(config, constant_images=constant, decay_images=decay)
+        warmup, constant, decay = config.warmup_images, config.constant_images, config.decay_images
+        warmup = min(3_200, budget_images // 20) if warmup is None else warmup
+        constant = round(config.constant_share * budget_images) if constant is None else constant
+        decay = max(0, budget_images - constant) if decay is None else decay
+        return dataclasses.replace(config, warmup_images=warmup, constant_images=constant, decay_images=decay)
 
     def _pixels(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Levels int64 [B, C, H, W] of images in [0, 1]."""
@@ -221,7 +220,7 @@ class AutoregressiveModel(GenerativeModel):
             labels = None if images.labels is None else images.labels[chunk].to(self.device)
             pixels = self._pixels(images.scaled(chunk).to(self.device), generator)
             for name, values in self._measure(pixels, labels, everything).items():
-                totals[name] = totals.get(name, 0.0) + float(values.double().sum())
+                totals[name] = totals.get(name, 0.0) + float(values.cpu().double().sum())
         means = {name: total / count for name, total in totals.items()}
         bits = {
             name.replace("nats", "bits_per_dimension"): bits_per_dimension(nats, self.spec.pixels)

@@ -10,13 +10,15 @@ what is a probability follows Hinton, "A practical guide to training restricted 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aprendiz.backbones import MLP
 from aprendiz.optim import load_optimizer_state
 from generative.partition import LogPartition, can_sum, estimated_log_partition, exact_log_partition
 
@@ -202,3 +204,40 @@ def chain_start(base_bias: Tensor, count: int, generator: torch.Generator, gauss
     if gaussian:
         return means + torch.randn(means.shape, generator=generator, device=generator.device).to(means)
     return coins(means, generator)
+
+
+def unnormalised_bound(machines: Sequence[Machine], visible: Tensor, generator: torch.Generator) -> Tensor:
+    """Lower bound on log p(v) of a deep belief network, but for the top machine's -log Z, from one sample of q; [B, D]
+    to [B].
+
+    E_q[log p(v | h_1) + ... + log p(h_K-2 | h_K-1) + log p*(h_K-1)] + H(q), where q is factorial and goes up through
+    the machines, and log p* = -F of the top one (Salakhutdinov and Murray 2008, section 5).
+    """
+    total = torch.zeros(len(visible), device=visible.device)
+    for machine in machines[:-1]:
+        probabilities = machine.hidden_probabilities(visible)
+        hidden = coins(probabilities, generator)
+        safe = probabilities.clamp(1e-6, 1.0 - 1e-6)
+        total -= (safe * safe.log() + (1.0 - safe) * (1.0 - safe).log()).sum(1)  # the entropy
+        total += log_conditional(machine, visible, hidden)
+        visible = hidden
+    return total - machines[-1].free_energy(visible)
+
+
+def log_conditional(machine: Machine, visible: Tensor, hidden: Tensor) -> Tensor:
+    """log p(v | h) [B] of states [B, D] and [B, H]: of independent coins, or of normal densities of variance 1."""
+    activation = torch.addmm(machine.visible_bias, hidden, machine.weight.T)
+    if machine.gaussian:
+        return -0.5 * ((visible - activation).square() + math.log(2 * math.pi)).sum(1)
+    return (visible * activation - F.softplus(activation)).sum(1)
+
+
+@torch.no_grad()
+def copy_machine(machine: nn.Module, layer: nn.Module) -> None:
+    """A machine's weights and hidden biases into a dense layer of sigmoid units, which then computes its hidden
+    probabilities."""
+    assert isinstance(machine, Machine) and isinstance(layer, MLP)
+    dense = layer.layers[0]
+    assert isinstance(dense, nn.Linear)
+    dense.weight.copy_(machine.weight.T)
+    dense.bias.copy_(machine.hidden_bias)

@@ -105,7 +105,10 @@ class Codec(nn.Module):
         """Name of the nonlinearity that codes come out of, as far as it is known."""
         if tied_weights:
             if not isinstance(self.encoder, MLP):
-                raise ConfigError(f"tied_weights needs backbone mlp, not {encoder}: only dense layers are transposed")
+                raise ConfigError(
+                    f"tied_weights needs backbone mlp, not {encoder} (only dense layers are transposed): add "
+                    "--no-tied-weights"
+                )
             self.decoder: nn.Module = TiedDecoder(self.encoder, self.code, spec.shape)
         else:
             reverse = tuple(reversed(hidden if self.code is not None else hidden[:-1]))

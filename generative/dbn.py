@@ -16,12 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from aprendiz.backbones import MLP
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
@@ -30,9 +27,11 @@ from generative.boltzmann import (
     Machine,
     chain_start,
     coins,
+    copy_machine,
     falling_rate,
     log_odds,
     pseudo_log_likelihood,
+    unnormalised_bound,
 )
 from generative.core import GenerativeModel, Purpose, torch_generator
 from generative.exciting_inputs import unit_rows
@@ -41,7 +40,7 @@ from generative.fine_tuning import (
     FineTunedClassifier,
     StagedConfig,
     accuracy_metrics,
-    initialize,
+    dense_layers,
     layer_stage,
     require_labels,
 )
@@ -266,6 +265,9 @@ class DBN(GenerativeModel):
         assert isinstance(machine, Machine)
         return machine
 
+    def _stack(self) -> list[Machine]:
+        return [self._machine(layer) for layer in range(len(self.machines))]
+
     def _stages(self) -> list[str]:
         return [*map(layer_stage, range(len(self.machines))), FINE_TUNE]
 
@@ -315,7 +317,7 @@ class DBN(GenerativeModel):
             total = 0.0
             for start in range(0, len(images), 1_000):
                 visible = self._states(flat(images, slice(start, start + 1_000), self.device), generator)
-                total += float(self._unnormalised_bound(visible, generator).sum())
+                total += float(unnormalised_bound(self._stack(), visible, generator).sum())
             mean = total / len(images)
             metrics |= {
                 "log_likelihood_bound": mean - log_z.value,
@@ -331,39 +333,23 @@ class DBN(GenerativeModel):
         """An unbiased estimate, from one sample of the hidden states, of the lower bound on log p(v) in nats [B]."""
         log_z = self._log_partition(generator)
         visible = self._states(images.to(self.device).flatten(1), generator)
-        return self._unnormalised_bound(visible, generator) - log_z.value
+        return unnormalised_bound(self._stack(), visible, generator) - log_z.value
 
     def _states(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Pixels as the first machine's likelihood is of: 0s and 1s, or for Gaussian units as they are."""
         return images if self.config.visible == "gaussian" else coins(images, generator)
 
-    def _unnormalised_bound(self, visible: Tensor, generator: torch.Generator) -> Tensor:
-        """E_q[log p(v | h_1) + ... + log p*(h_K-1)] + H(q), from one sample of q: [B, D] to [B].
-
-        q is factorial and goes up through the machines; log p* = -F is the top machine's, without its log Z.
-        """
-        total = torch.zeros(len(visible), device=visible.device)
-        for layer in range(len(self.machines) - 1):
-            machine = self._machine(layer)
-            probabilities = machine.hidden_probabilities(visible)
-            hidden = coins(probabilities, generator)
-            safe = probabilities.clamp(1e-6, 1.0 - 1e-6)
-            total -= (safe * safe.log() + (1.0 - safe) * (1.0 - safe).log()).sum(1)  # the entropy
-            total += log_conditional(machine, visible, hidden)
-            visible = hidden
-        return total - self._machine(len(self.machines) - 1).free_energy(visible)
-
     def _log_partition(self, generator: torch.Generator) -> LogPartition:
         config = self.config
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         own = torch.Generator(self.device).manual_seed(seed)
-        top = self._machine(len(self.machines) - 1)
+        top = self._machine(-1)
         return top.log_partition(self.base_biases[-1], own, chains=config.ais_chains, steps=config.ais_temperatures)
 
     @torch.no_grad()
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
         """States float32 [count, D] of the top machine's hidden units, at the end of Gibbs chains."""
-        top = self._machine(len(self.machines) - 1)
+        top = self._machine(-1)
         visible = chain_start(self.base_biases[-1], count, generator, top.gaussian)
         visible = top.gibbs(visible, self.config.sample_steps - 1, generator)
         return top.sample_hidden(visible, generator).cpu()
@@ -372,8 +358,8 @@ class DBN(GenerativeModel):
     def sample(self, count: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Gibbs sampling in the top machine, then states layer by layer down; the pixels' means are shown."""
         states = self.latents(count, generator).to(self.device)
-        for layer in reversed(range(1, len(self.machines))):
-            states = self._machine(layer).sample_visible(states, generator)
+        for machine in reversed(self._stack()[1:]):
+            states = machine.sample_visible(states, generator)
         return self._machine(0).visible_means(states).reshape(count, *self.spec.shape).cpu()
 
     @torch.no_grad()
@@ -388,16 +374,16 @@ class DBN(GenerativeModel):
 
     def _raised(self, states: Tensor) -> Tensor:
         """Pixels [B, D] to the hidden probabilities of the top machine."""
-        for layer in range(len(self.machines)):
-            states = self._machine(layer).hidden_probabilities(states)
+        for machine in self._stack():
+            states = machine.hidden_probabilities(states)
         return states
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Means layer by layer down, of states or probabilities [B, D] of the top machine's hidden units."""
         states = codes.to(self.device)
-        for layer in reversed(range(len(self.machines))):
-            states = self._machine(layer).visible_means(states)
+        for machine in reversed(self._stack()):
+            states = machine.visible_means(states)
         return states.reshape(-1, *self.spec.shape)
 
     def reconstruct(self, images: Tensor) -> Tensor:
@@ -443,34 +429,3 @@ class DBN(GenerativeModel):
         if state["trainer"] is not None:
             self.trainer = self._make_trainer()
             self.trainer.load_state_dict(state["trainer"])
-
-
-def dense_layers(spec: ImageSpec, hidden: tuple[int, ...], generator: torch.Generator) -> nn.ModuleList:
-    """A network of sigmoid units with the machines' sizes, initialised at random."""
-    layers: list[MLP] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        for units in hidden:
-            below = Box(-np.inf, np.inf, (layers[-1].features,), np.float32) if layers else spec.space
-            layers.append(MLP(below, hidden=(units,), activation="sigmoid"))
-            initialize(layers[-1], "sigmoid", generator)
-    return nn.ModuleList(layers)
-
-
-@torch.no_grad()
-def copy_machine(machine: nn.Module, layer: nn.Module) -> None:
-    """A machine's weights and hidden biases into a dense layer of sigmoid units, which then computes its hidden
-    probabilities."""
-    assert isinstance(machine, Machine) and isinstance(layer, MLP)
-    dense = layer.layers[0]
-    assert isinstance(dense, nn.Linear)
-    dense.weight.copy_(machine.weight.T)
-    dense.bias.copy_(machine.hidden_bias)
-
-
-def log_conditional(machine: Machine, visible: Tensor, hidden: Tensor) -> Tensor:
-    """log p(v | h) [B] of states [B, D] and [B, H]: of independent coins, or of normal densities of variance 1."""
-    activation = torch.addmm(machine.visible_bias, hidden, machine.weight.T)
-    if machine.gaussian:
-        return -0.5 * ((visible - activation).square() + math.log(2 * math.pi)).sum(1)
-    return (visible * activation - torch.nn.functional.softplus(activation)).sum(1)

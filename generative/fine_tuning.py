@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from aprendiz.backbones import MLP
 from aprendiz.data.core import ImageSpec
 from aprendiz.device import autocast
 from aprendiz.errors import ConfigError
@@ -165,6 +168,18 @@ def dropped(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
         return values
     keep = torch.rand(values.shape, generator=generator, device=values.device) >= share
     return values * keep.to(values.dtype).mul_(1.0 / (1.0 - share))
+
+
+def dense_layers(spec: ImageSpec, hidden: tuple[int, ...], generator: torch.Generator) -> nn.ModuleList:
+    """A network of sigmoid units with the machines' sizes, initialised at random."""
+    layers: list[MLP] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        for units in hidden:
+            below = Box(-np.inf, np.inf, (layers[-1].features,), np.float32) if layers else spec.space
+            layers.append(MLP(below, hidden=(units,), activation="sigmoid"))
+            initialize(layers[-1], "sigmoid", generator)
+    return nn.ModuleList(layers)
 
 
 @torch.no_grad()

@@ -130,7 +130,10 @@ class _Gate(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor) -> Tensor:
         layout = torch.channels_last if hidden.dim() == 4 else torch.contiguous_format
         value, gate = (half.contiguous(memory_format=layout) for half in hidden.chunk(2, dim=1))
-        value, gate = torch.tanh(value), torch.sigmoid(gate)
+        # tanh(x) = 2 sigmoid(2x) - 1: on CPUs the logistic function is many times as fast, in float32 above all.
+        wide = torch.promote_types(value.dtype, torch.float32)
+        value = value.to(wide, copy=True).mul_(2.0).sigmoid_().mul_(2.0).sub_(1.0).to(hidden.dtype)
+        gate = torch.sigmoid(gate)
         ctx.save_for_backward(value, gate)
         return value * gate
 
@@ -179,7 +182,7 @@ def drawn(logits: Tensor, uniform: Tensor) -> Tensor:
     """Levels int64 [B] of logits [B, K], each the one in whose share of [0, 1) the number uniform [B] lies."""
     if logits.shape[1] == 1:
         return (uniform < torch.sigmoid(logits[:, 0])).long()
-    cumulative = torch.softmax(logits.double(), dim=1).cumsum(dim=1)
+    cumulative = torch.softmax(logits, dim=1).cumsum(dim=1)
     return (uniform[:, None] >= cumulative[:, :-1]).sum(dim=1)
 
 

@@ -73,8 +73,9 @@ def command(argv: list[str]) -> None:
     kind = out_kind(options.out, ("png", "npy", "folder"))
     run = Run.open(options.run, "generative")
     saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    columns: int | None = options.steps
     if options.interpolate is not None:
-        images, columns = interpolate(saved, *options.interpolate, options.steps), options.steps
+        images = interpolate(saved, *options.interpolate, options.steps)
     else:
         images, columns = draw(saved, options.n, options.seed, options.label)
     write_images(saved.scaling.to_pixels(images), options.out, kind, options.columns or columns, options.scale)

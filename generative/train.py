@@ -126,7 +126,7 @@ def parse_order(argv: list[str]) -> Order:
     data_name, preset = given(rest, "data") or TrainOptions.data, given(rest, "preset") or "default"
     data_type = _dataclass(data.options(data_name), data.option_types(data_name))
     model = GENERATIVE.get(name)
-    data_options = parse_known(data_type, rest, prog=PROG)
+    data_options: Any = parse_known(data_type, rest, prog=PROG)
 
     from aprendiz.data.augment import Augment
 

@@ -14,7 +14,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -51,7 +51,7 @@ def command(argv: list[str]) -> None:
         kw_only=True,
         frozen=True,
     )
-    parsed = cli.parse(
+    parsed: Any = cli.parse(
         everything, argv, prog=PROG, description="Train the classifier through which samples are judged."
     )
     options, config = parsed.options, parsed.config

@@ -174,7 +174,8 @@ def train(dataset: Dataset, config: ClassifierConfig | None = None, report: Repo
     start = time.perf_counter()
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global generator
         torch.manual_seed(config.seed)
-        classifier = Classifier(dataset.spec.shape, classes, config.dropout).to(memory_format=torch.channels_last)
+        classifier = Classifier(dataset.spec.shape, classes, config.dropout)
+        classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = _learn(classifier, images, config, report)
     provenance: dict[str, Any] = {
         "config": asdict(config),

@@ -36,13 +36,13 @@ def precision_recall(real: Any, fake: Any, k: int = 3) -> PrecisionRecall:
     the caller: more samples raise recall. Raises ConfigError for features that differ in number or are not finite, and
     where either set has no more than k images.
     """
-    a, b = as_features(real), as_features(fake)
+    a, b = (torch.from_numpy(as_features(features)) for features in (real, fake))
     if a.shape[1] != b.shape[1]:
         raise ConfigError(f"features of {a.shape[1]} and of {b.shape[1]} numbers cannot be compared: use one extractor")
     if k < 1 or min(len(a), len(b)) <= k:
         raise ConfigError(f"k = {k} neighbours want k of 1 or more and more than k images, got {len(a)} and {len(b)}")
     centre = a.mean(0)  # smaller numbers are rounded less
-    a, b = torch.from_numpy(a - centre), torch.from_numpy(b - centre)
+    a, b = a - centre, b - centre
     return PrecisionRecall(_inside(b, a, squared_radii(a, k)), _inside(a, b, squared_radii(b, k)))
 
 

@@ -108,6 +108,22 @@ def test_every_model_has_its_paper_and_one_line(name: str) -> None:
     assert found.summary and found.paper
 
 
+def test_an_encoder_and_an_agent_s_network_are_one_backbone_class_by_one_registered_name() -> None:
+    import envs
+    from agents import AGENTS
+    from aprendiz import BACKBONES
+
+    dqn, autoencoder = AGENTS.get("dqn"), GENERATIVE.get("autoencoder")
+    env, dataset = envs.make("cartpole", 1), digits()
+    q_config = dataclasses.replace(dqn.resolve(dqn.presets(env.spec)["default"], 1_000), backbone="mlp")
+    agent = dqn(q_config, env.spec.observation_space, env.spec.action_space, seed=1)
+    config = dataclasses.replace(autoencoder.presets(dataset.spec)["default"], backbone="mlp")
+    model = autoencoder(config, dataset.spec, seed=1)
+    mlp = BACKBONES.get("mlp")
+    assert type(agent.online.backbone) is mlp
+    assert [one for one in model.network.modules() if type(one) is mlp]
+
+
 # What the check finds
 
 

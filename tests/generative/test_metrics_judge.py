@@ -112,6 +112,15 @@ def test_a_changed_file_is_refused(tmp_path):
         classifier.load(tmp_path / "gone.safetensors")
 
 
+def test_mnist_is_not_judged_by_a_changed_file(monkeypatch, tmp_path):
+    whole = (judge.WEIGHTS / "mnist.safetensors").read_bytes()
+    (tmp_path / "mnist.safetensors").write_bytes(whole.replace(b'{"__meta', b' {"__meta', 1))
+    monkeypatch.setattr(judge, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(judge, "is_mnist", lambda dataset: True)
+    with pytest.raises(CheckpointError, match="was changed"):
+        judge_for(stripes())
+
+
 @pytest.mark.skipif("APRENDIZ_TEST_DATA" not in os.environ, reason="wants MNIST under APRENDIZ_TEST_DATA")
 def test_the_shipped_classifier_judges_mnist_and_names_its_test_images():
     mnist = data.load("mnist", folder=str(Path(os.environ["APRENDIZ_TEST_DATA"], "mnist")))

@@ -97,7 +97,7 @@ def test_the_floor_compares_training_images_with_the_held_out_ones(mnist):
     judge = judge_for(mnist)
     assert judge is not None
     real = judge.look_at(mnist.validation)[0]
-    assert 0.3 < metrics["floor_fid"] < 10  # other images: not 0, and far from what bad samples get
+    assert 0.3 < metrics["floor_fid"] < 30  # other images: not 0, and far from what bad samples get
     assert 0.7 < metrics["floor_recall"] < 1
     assert metrics["floor_fid"] == pytest.approx(floor(judge, mnist.train, real, 500, 0)["fid"])
     assert floor(judge, mnist.train, real, 500, 1)["fid"] != metrics["floor_fid"]

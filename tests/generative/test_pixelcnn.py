@@ -310,6 +310,8 @@ def test_the_step_size_rises_stays_and_falls_to_its_end() -> None:
     rates = [config.learning_rate_at(images) for images in (0, 40, 100, 500, 750, 1_000, 5_000)]
     assert rates == pytest.approx([0.1, 0.5, 1.0, 1.0, 0.55, 0.1, 0.1])
     assert PixelCNN.resolve(config, spec, train_images=500, budget_images=9_000) == config
+    for budget, warmup in ((1_000, 50), (1_000_000, 3_200)):
+        assert PixelCNN.resolve(PixelCNNConfig(), spec, train_images=9, budget_images=budget).warmup_images == warmup
 
 
 def test_an_update_takes_the_step_size_of_its_image() -> None:
