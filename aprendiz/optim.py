@@ -66,7 +66,7 @@ def linear_schedule(start: float, end: float, duration: int, at: int) -> float:
 
 
 def cosine_schedule(start: float, end: float, duration: int, at: int) -> float:
-    """From `start` at 0 to `end` at `duration` and after, along half a cosine (Loshchilov and Hutter 2017, equation 5)."""
+    """From `start` at 0 to `end` at `duration` and after: half a cosine (Loshchilov and Hutter 2017, equation 5)."""
     if at >= duration:
         return end
     return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * at / duration))

@@ -68,9 +68,7 @@ class GenerativeModel:
         """Where its batches (ImageBatch) come from: by default the training images, shuffled, batch after batch."""
         from aprendiz.data.source import DataSource
 
-        return DataSource(
-            data.train, batch_size=self.config.batch_size, seed=seed, device=self.device, augment=augment
-        )
+        return DataSource(data.train, batch_size=self.config.batch_size, seed=seed, device=self.device, augment=augment)
 
     device: torch.device
 
