@@ -40,7 +40,7 @@ def command(argv: list[str]) -> None:
     """The whole command. Raises AprendizError for what the user can put right."""
     from dataclasses import make_dataclass, replace
 
-    from generative.metrics.classifier import ClassifierConfig, Trained, accuracy, save, train
+    from generative.metrics.classifier_config import ClassifierConfig
 
     everything = make_dataclass(
         "Everything",
@@ -59,6 +59,7 @@ def command(argv: list[str]) -> None:
         raise ConfigError(f"--out must end with .safetensors, got {options.out}")
 
     from aprendiz import data, provenance
+    from generative.metrics.classifier import Trained, accuracy, save, train
 
     dataset = data.load(options.data)
     trained: Trained = train(dataset, config, _show)
