@@ -8,7 +8,7 @@ from __future__ import annotations
 from aprendiz.registry import Entry, Registry
 
 __version__ = "0.1.0"
-__all__ = ["BACKBONES", "DATASETS", "__version__"]
+__all__ = ["BACKBONES", "DATASETS", "TEXTS", "__version__"]
 
 BACKBONES = Registry(
     "backbones",
@@ -58,3 +58,21 @@ DATASETS = Registry(
     },
 )
 """Data sets of images, by name: a name stands for a callable `factory(**options) -> aprendiz.data.Dataset`."""
+
+TEXTS = Registry(
+    "texts",
+    {
+        "pydoc": Entry("aprendiz.text.embedded:pydoc", "Python's own reference topics, 700 kB of English; needs no download"),
+        "stdlib": Entry("aprendiz.text.embedded:stdlib", "source code of Python's standard library; needs no download"),
+        "tiny-shakespeare": Entry(
+            "aprendiz.text.downloaded:tiny_shakespeare", "1.1 MB of Shakespeare's plays", "Karpathy 2015, char-rnn"
+        ),
+        "text8": Entry("aprendiz.text.downloaded:text8", "100 MB of cleaned Wikipedia", "Mahoney 2011"),
+        "file": Entry("aprendiz.text.files:file", "your own text: file:PATH, plain or gzipped"),
+        "folder": Entry("aprendiz.text.files:folder", "all texts of a folder: folder:PATH"),
+        "-": Entry("aprendiz.text.files:standard_input", "standard input, kept with the run"),
+        "tsv": Entry("aprendiz.text.labelled:tsv", "labelled texts, for classifiers: tsv:PATH, a label and a text a line"),
+        "negation": Entry("aprendiz.text.labelled:negation", "labelled sentences made up by rule, in which word order decides"),
+    },
+)
+"""Texts by name: a name stands for a callable `factory(**options) -> aprendiz.text.core.RawText` (or labelled rows)."""
