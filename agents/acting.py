@@ -6,7 +6,7 @@ before, then the step is received and stored. Where the backend steps its games 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 
 from agents.core import Agent, Purpose, derived_seed
 from agents.recent_games import RecentGames
-from aprendiz.loop import Source, Work, crossed
-from aprendiz.replay import Replay
+from aprendiz.loop import Outcome, Source, Work, crossed
+from aprendiz.replay import Batch, Replay
 from aprendiz.replay_store import is_whole
 from envs.core import Env, Step
 
@@ -30,6 +30,7 @@ class ActingSource(Source):
         overlap: learn while the games are stepping in threads of their own. False steps them first: the same numbers,
             sooner where learning keeps every core busy by itself.
         life_loss_ends_value: a lost life has a discount of zero while the game, and its score, go on.
+        importance_exponent: beta of a prioritised replay memory after so many environment steps.
     """
 
     bulky = True
@@ -47,6 +48,7 @@ class ActingSource(Source):
         clip_rewards: bool = False,
         life_loss_ends_value: bool = True,
         overlap: bool = True,
+        importance_exponent: Callable[[int], float] | None = None,
     ) -> None:
         self.agent, self.env, self.replay = agent, env, replay
         self.batch_size, self.warmup_env_steps = batch_size, warmup_env_steps
@@ -62,7 +64,7 @@ class ActingSource(Source):
         self._counted_env_steps = 0
         self._due_updates = 0
         self._sent: np.ndarray | None = None
-        self.overlap = overlap
+        self.overlap, self.importance_exponent = overlap, importance_exponent
         self._received: Step | None = None
 
     def next(self, limit: int | None = None) -> Work:
@@ -70,15 +72,26 @@ class ActingSource(Source):
             self._send()
         if self._due_updates:
             self._due_updates -= 1
-            batch = self.replay.sample(self.batch_size, self.replay_generator)
+            batch = self._sample()
             batch.env_steps = self.env_steps
             return Work(batch, units=0, safe_point=False)
         self._receive()
         return Work(None, units=self.env.num_envs, safe_point=True)
 
+    def _sample(self) -> Batch:
+        if self.importance_exponent is None:
+            return self.replay.sample(self.batch_size, self.replay_generator)
+        importance_exponent = self.importance_exponent(self.env_steps)
+        return self.replay.sample(self.batch_size, self.replay_generator, importance_exponent=importance_exponent)
+
+    def feedback(self, batch: Batch, outcome: Outcome) -> None:
+        """The errors of an update become the priorities of what it learned from."""
+        error = outcome.per_sample.get("td_error")
+        if error is not None and batch.indices is not None:
+            self.replay.update_priorities(batch.indices, error.cpu().numpy())
+
     def _send(self) -> None:
-        explore = self.agent.exploration(self.env_steps)
-        actions = self.agent.act(self.observation, explore, self.acting_generator)
+        actions = self.agent.act_in_training(self.observation, self.env_steps, self.acting_generator)
         forced = self.env.forced_action
         actions = np.where(forced >= 0, forced, actions)
         self.env.send(actions)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Agent:
 
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
     """Kinds of device that it can live on."""
+
+    action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
+    """Kinds of actions that it can take: `discrete`, numbered ones, and `continuous`, a Box of float32."""
 
     config: Any
 
@@ -63,9 +67,16 @@ class Agent:
         return 0.0
 
     def act(self, observations: NDArray[Any], explore: float, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Actions int64 [N] for observations [N, ...]. `explore` is the probability of a uniformly random action (0 is
-        greedy), one coin an environment."""
+        """Actions int64 [N] for observations [N, ...], or float32 [N, ...] where they are continuous. `explore` is the
+        probability of a uniformly random action (0 is greedy), one coin an environment."""
         raise NotImplementedError
+
+    def act_in_training(
+        self, observations: NDArray[Any], env_steps: int, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Actions int64 [N] while it learns, after so many environment steps. Agents that explore by more than random
+        actions say here how; whatever is random comes from `generator`."""
+        return self.act(observations, self.exploration(env_steps), generator)
 
     def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """What it thinks, for watching: `q_values` [N, A], and whatever else it has."""
@@ -84,6 +95,14 @@ class Agent:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         raise NotImplementedError
+
+
+def check_actions_fit(agent_class: type[Agent], name: str, spec: EnvSpec) -> None:
+    """ConfigError where agent `name` cannot take the actions of an environment."""
+    kind = "continuous" if spec.continuous else "discrete"
+    if kind not in agent_class.action_kinds:
+        able = {"continuous": "sb3-sac or sb3-ppo, for instance", "discrete": "dqn, for instance"}[kind]
+        raise ConfigError(f"{name} cannot take the {kind} actions of {spec.name}; choose an agent that can: {able}")
 
 
 class Purpose(IntEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ _ACTIONS = {
     "CliffWalking": ("up", "right", "down", "left"),
     "Taxi": ("south", "north", "east", "west", "pick up", "drop off"),
     "Blackjack": ("stick", "hit"),
+    "blackjack-cards": ("stick", "hit"),
+    "slippery-gridworld": ("up", "right", "down", "left"),
     "gridworld": ("up", "right", "down", "left"),
 }
 _NUMBERS = {
@@ -48,7 +50,11 @@ _NUMBERS = {
 
 
 def action_names(spec: EnvSpec) -> list[str]:
-    """A name for each action: the console's, the usual ones of well-known environments, or `action 0`."""
+    """A name for each action, or for each number of a continuous one: the console's, the usual ones of well-known
+    environments, or `action 0`."""
+    if spec.continuous:
+        count = int(np.prod(spec.action_space.shape or ()))
+        return ["torque"] if _family(spec) == "Pendulum" else [f"action {index}" for index in range(count)]
     names = list(spec.protocol.get("action_set", ())) or list(_ACTIONS.get(_family(spec), ()))
     if len(names) != spec.num_actions:
         return [f"action {action}" for action in range(spec.num_actions)]
@@ -203,6 +209,9 @@ class Painter:
         self._text(left + PANEL_WIDTH, top + 1, why, 13, AMBER, "ra")
         top += 22
         row = min(30, (self._height - MARGIN - top) // len(self.actions))
+        if not isinstance(moment.action, (int, np.integer)):
+            self._continuous(np.ravel(moment.action), left, top, max(row, 8))
+            return
         if row < 8:  # more actions than there is room for
             self._text(left, top, f"{self.actions[moment.action]} ({len(self.actions)} actions)", 16, TEXT)
             return
@@ -228,6 +237,24 @@ class Painter:
             self._draw.rectangle((bar_left, y + pad, bar_left + bar_width, y + row - 1 - pad), LINE if taken else TRACK)
             self._draw.rectangle((bar_left, y + pad, bar_left + round(share * bar_width), y + row - 1 - pad), colour)
             self._text(left + PANEL_WIDTH, y + row // 2, f"{values[action]:.3f}", size, TEXT if taken else DIM, "rm")
+
+    def _continuous(self, numbers: NDArray[np.float32], left: int, top: int, row: int) -> None:
+        """A bar for each number of a continuous action, from the middle of its bounds."""
+        box: Any = self.spec.action_space
+        low, high = np.ravel(box.low), np.ravel(box.high)
+        bar_left, bar_width = left + 124, PANEL_WIDTH - 124 - 62
+        middle, size = bar_left + bar_width // 2, min(14, row - 1)
+        for index, value in enumerate(np.clip(numbers, low, high).tolist()):
+            y = top + index * row
+            if y + row > self._height - 4:  # more numbers than there is room for
+                return
+            share = (value - low[index]) / max(high[index] - low[index], 1e-9)
+            end = bar_left + round(share * bar_width)
+            pad = max(1, row // 4)
+            self._text(left, y + row // 2, self.actions[index], size, DIM, "lm")
+            self._draw.rectangle((bar_left, y + pad, bar_left + bar_width, y + row - 1 - pad), TRACK)
+            self._draw.rectangle((min(middle, end), y + pad, max(middle, end), y + row - 1 - pad), GREEN)
+            self._text(left + PANEL_WIDTH, y + row // 2, f"{value:+.3f}", size, TEXT, "rm")
 
 
 def _scaled(picture: NDArray[np.uint8]) -> Image.Image:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from agents.core import Agent, Purpose
 from aprendiz.errors import ConfigError
 
 if TYPE_CHECKING:
+    from gymnasium import Space
+
     from envs.core import Env
 
 _COINS_PER_DRAW = 256
@@ -49,28 +51,44 @@ def game_seeds(seed: int, count: int, purpose: Purpose) -> list[int]:
 
 
 class Explorer:
-    """The random actions of N games, each drawn from the game's own seed: one number a step, needed or not."""
+    """The random actions of N games, each drawn from the game's own seed: one number a step, needed or not, and as many
+    more as a continuous action has where one is taken."""
 
-    def __init__(self, seeds: Sequence[int], explore: float, actions: int) -> None:
-        """`explore`: probability of a uniformly random action among `actions`. Raises ConfigError outside 0 to 1."""
+    def __init__(self, seeds: Sequence[int], explore: float, actions: int | Space) -> None:
+        """`explore`: probability of a uniformly random action among `actions`: their number, or a Box. Raises
+        ConfigError outside 0 to 1."""
         if not 0.0 <= explore <= 1.0:
             raise ConfigError(f"explore is {explore}; it is a probability: 0.0 (greedy) to 1.0")
-        self.explore, self.actions = explore, actions
+        self.explore, self.actions = explore, actions if isinstance(actions, int) else 0
+        self._box: Any = actions
         self._generators = [np.random.default_rng([seed, Purpose.ACTING]) for seed in seeds]
         self._drawn = np.empty((0, 0))
         self._next = 0
 
     def next(self) -> NDArray[np.int64]:
-        """int64 [N]: a random action in games that explore at this step, -1 in the others."""
-        if self._next == self._drawn.shape[-1]:
-            self._drawn = np.stack([generator.random(_COINS_PER_DRAW) for generator in self._generators])
-            self._next = 0
-        coins = self._drawn[:, self._next]  # [N]
-        self._next += 1
+        """int64 [N]: a random action in games that explore at this step, -1 in the others. For numbered actions."""
+        coins = self._coins()
         if self.explore == 0.0:
             return np.full(len(coins), -1)
         # Below `explore`, what is left of the number is uniform again, and picks the action.
         return np.where(coins < self.explore, coins / self.explore * self.actions, -1.0).astype(np.int64)
+
+    def next_continuous(self) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """bool [N]: which games explore at this step; float32 [N, ...]: a random action there, zero in the others."""
+        exploring = self._coins() < self.explore
+        box = self._box
+        actions = np.zeros((len(exploring), *box.shape), np.float32)
+        for game in np.flatnonzero(exploring):
+            actions[game] = self._generators[game].uniform(box.low, box.high)
+        return exploring, actions
+
+    def _coins(self) -> NDArray[np.float64]:
+        """[N] in [0, 1)"""
+        if self._next == self._drawn.shape[-1]:
+            self._drawn = np.stack([generator.random(_COINS_PER_DRAW) for generator in self._generators])
+            self._next = 0
+        self._next += 1
+        return self._drawn[:, self._next - 1]
 
 
 def play_games(
@@ -115,15 +133,21 @@ def play_games(
 
 def _play(agent: Agent, env: Env, seeds: list[int], explore: float) -> Iterator[tuple[int, float, int]]:
     """Yields (lane, score, length) of the first game of every lane, as they end."""
-    explorer = Explorer(seeds, explore, env.spec.num_actions)
+    spec = env.spec
+    explorer = Explorer(seeds, explore, spec.action_space if spec.continuous else spec.num_actions)
     unused = np.random.default_rng(0)  # greedy actions need no random numbers
     observation = env.reset(seeds)
     forced = env.forced_action
     playing = np.ones(len(seeds), np.bool_)
     while playing.any():
-        actions = np.where(forced >= 0, forced, explorer.next())
-        ask = np.flatnonzero(playing & (actions < 0))
-        actions[actions < 0] = 0  # where the game is over anything will do
+        actions: NDArray[Any]
+        if spec.continuous:
+            exploring, actions = explorer.next_continuous()
+            ask = np.flatnonzero(playing & ~exploring)
+        else:
+            actions = np.where(forced >= 0, forced, explorer.next())
+            ask = np.flatnonzero(playing & (actions < 0))
+            actions[actions < 0] = 0  # where the game is over anything will do
         if len(ask):
             actions[ask] = agent.act(observation[ask], 0.0, unused)
         step = env.step(actions)

@@ -35,7 +35,8 @@ class TableChunk:
     table: TransitionTable
     """The game's rules."""
     uniforms: NDArray[np.float64]
-    """[T, 4] in [0, 1): explore or not, which action, which outcome, where the next game starts."""
+    """[T, 4 or more] in [0, 1): explore or not, which action, which outcome, where the next game starts, and what the
+    learner wants beside."""
     env_steps: int
     """Environment steps played before this chunk; the exploration schedule counts from it."""
     state: int
@@ -44,6 +45,8 @@ class TableChunk:
     """Steps of the game in progress so far. Written back by the learner."""
     score: float
     """Undiscounted reward of the game in progress so far. Written back by the learner."""
+    action: int = -1
+    """Action already chosen in `state`; -1 for none. Written back by learners that choose before they learn."""
     finished_scores: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Scores of the games that ended in this chunk, in order. Written by the learner."""
     finished_lengths: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -73,21 +76,32 @@ class TableSource(Source):
     following `next` is safe to save at; `Work.safe_point` is always true.
     """
 
-    def __init__(self, learner: TabularLearner, env: Env, *, seed: int, chunk_env_steps: int | None = None) -> None:
-        """seed: the run's own. chunk_env_steps: None takes the learner's. Raises EnvError without a table."""
+    def __init__(
+        self,
+        learner: TabularLearner,
+        env: Env,
+        *,
+        seed: int,
+        chunk_env_steps: int | None = None,
+        extra_uniforms: int = 0,
+    ) -> None:
+        """seed: the run's own. chunk_env_steps: None takes the learner's. extra_uniforms: columns of random numbers
+        that the learner wants beside those that play the game. Raises EnvError without a table."""
         table = env.table()
         if table is None:
             raise EnvError(
                 f"{env.spec.name} does not expose its transition probabilities; environments that do: gridworld, "
-                "frozen-lake, taxi, cliff-walking"
+                "frozen-lake, taxi, cliff-walking, blackjack-cards"
             )
         self.learner = learner
         self.table: TransitionTable = table
         self.chunk_env_steps: int = learner.config.chunk_env_steps if chunk_env_steps is None else chunk_env_steps
+        self.uniforms_per_step = UNIFORMS_PER_STEP + extra_uniforms
         self.generator = np.random.default_rng(derived_seed(seed, Purpose.ACTING))
         self.state = sample_index(table.initial, float(self.generator.random()))
         self.elapsed = 0
         self.score = 0.0
+        self.action = -1
         self.env_steps = 0
         self.recent_games = RecentGames()
         self._pending: TableChunk | None = None
@@ -99,11 +113,12 @@ class TableSource(Source):
         steps = self.chunk_env_steps if limit is None else min(self.chunk_env_steps, limit)
         self._pending = TableChunk(
             table=self.table,
-            uniforms=self.generator.random((steps, UNIFORMS_PER_STEP)),
+            uniforms=self.generator.random((steps, self.uniforms_per_step)),
             env_steps=self.env_steps,
             state=self.state,
             elapsed=self.elapsed,
             score=self.score,
+            action=self.action,
         )
         return Work(batch=self._pending, units=steps, safe_point=True)
 
@@ -112,6 +127,7 @@ class TableSource(Source):
         assert batch is self._pending, "feedback() for another chunk than the last"
         self._pending = None
         self.state, self.elapsed, self.score = batch.state, batch.elapsed, batch.score
+        self.action = batch.action
         self.env_steps += len(batch.uniforms)
         self.recent_games.add(batch.finished_scores, batch.finished_lengths)
 
@@ -127,6 +143,7 @@ class TableSource(Source):
             "state": self.state,
             "elapsed": self.elapsed,
             "score": self.score,
+            "action": self.action,
             "env_steps": self.env_steps,
             "recent_games": self.recent_games.state_dict(),
         }
@@ -142,6 +159,7 @@ class TableSource(Source):
         self.state = int(state["state"])
         self.elapsed = int(state["elapsed"])
         self.score = float(state["score"])
+        self.action = int(state.get("action", -1))
         self.env_steps = int(state["env_steps"])
         self.recent_games.load_state_dict(state["recent_games"])
         self._pending = None

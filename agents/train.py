@@ -30,7 +30,8 @@ class TrainOptions:
     """What every training run has. Steps are decisions of the agent, summed over its environments."""
 
     agent: Optional[str] = None  # noqa: UP045 (tyro's help reads better)
-    """Agent by its registered name. Unset: dqn, or q-learning where observations and actions are both discrete."""
+    """Agent by its registered name. Unset: dqn; q-learning where observations and actions are both discrete; sb3-sac
+    where actions are continuous."""
     preset: str = "default"
     """Named hyperparameters of the agent for this kind of environment."""
     steps: Optional[int] = None  # noqa: UP045
@@ -117,6 +118,9 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
     spec = _spec(task, _early_env_options(known, rest))
     agent_name = agent_name or default_agent(spec)
     agent = AGENTS.get(agent_name)
+    from agents.core import check_actions_fit
+
+    check_actions_fit(agent, agent_name, spec)
     presets = agent.presets(spec)
     if preset not in presets:
         raise ConfigError(f"{agent_name} has no preset {preset!r} for {spec.name}; it has {', '.join(presets)}")
@@ -147,7 +151,9 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
 
 
 def default_agent(spec: EnvSpec) -> str:
-    """`q-learning` where a table fits, else `dqn`."""
+    """`q-learning` where a table fits, `sb3-sac` where actions are continuous, else `dqn`."""
+    if spec.continuous:
+        return "sb3-sac"
     return "q-learning" if spec.observation_kind == "discrete" else "dqn"
 
 
@@ -161,7 +167,10 @@ def show_lists() -> None:
         ("fast", "larger batches, less often: meant to score sooner on the clock (agents that have one)"),
         ("paper", "the hyperparameters of the agent's paper (agents that have one)"),
     ]
-    gym = [("gym:<id>", "any Gymnasium id with discrete actions, such as gym:Blackjack-v1")]
+    gym = [
+        ("gym:<id>", "any Gymnasium id with numbered or bounded continuous actions, such as gym:Blackjack-v1"),
+        ("minigrid:<id>", "any MiniGrid id, such as minigrid:LockedRoom"),
+    ]
     print_list(
         [
             registry_section("environments", envs.ENVS),

@@ -97,6 +97,31 @@ def policy_value(table: TransitionTable, policy: NDArray[np.int64], discount: fl
     return np.atleast_1d(linalg.spsolve(sparse.csc_array(system), expected_reward))
 
 
+def policy_evaluation(
+    table: TransitionTable, policy: NDArray[np.float64], discount: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values of any policy, exactly: solves v = r_policy + discount * P_policy v, as `policy_value`.
+
+    policy: [S, A] probabilities of the actions in each state. Returns values [S] and q [S, A], float64. Raises
+    ConfigError for a discount outside [0, 1), or rows that are no distributions. Sutton and Barto 2018, equation 4.4.
+    """
+    _check_discount(discount)
+    states, actions, _ = table.next_state.shape
+    policy = np.asarray(policy, dtype=np.float64)
+    if policy.shape != (states, actions) or (policy < 0.0).any() or not np.allclose(policy.sum(axis=1), 1.0):
+        raise ConfigError(
+            f"policy must be a distribution over {actions} actions for each of {states} states, got {policy.shape}"
+        )
+    expected_reward = (policy * (table.probability * table.reward).sum(axis=2)).sum(axis=1)  # [S]
+    continues = policy[:, :, None] * np.where(table.terminated, 0.0, table.probability)  # [S, A, K]
+    rows = np.broadcast_to(np.arange(states)[:, None, None], continues.shape)
+    shape = (states, states)
+    transitions = sparse.csc_array((continues.ravel(), (rows.ravel(), table.next_state.ravel())), shape=shape)
+    system = sparse.eye_array(states, format="csc") - discount * transitions
+    values = np.atleast_1d(linalg.spsolve(sparse.csc_array(system), expected_reward))
+    return values, action_values(table, values, discount)
+
+
 def start_value(table: TransitionTable, values: NDArray[np.float64]) -> float:
     """Expected value of a new game: the values [S] averaged over the table's start distribution."""
     return float(table.initial @ values)

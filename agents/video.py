@@ -38,7 +38,8 @@ class Moment:
     """Of one environment: exactly what the agent was given, or the last observation of an ended game."""
     q_values: NDArray[np.float32] | None
     """[A], where the agent has them."""
-    action: int
+    action: int | NDArray[np.float32]
+    """Its number, or the numbers of a continuous one."""
     why: str
     """`greedy`, `random` or `forced`."""
     score: float
@@ -61,16 +62,24 @@ def moments(
     assert env.num_envs == 1, "one game is watched at a time"
     unused = np.random.default_rng(0)  # greedy actions need no random numbers
     for game, seed in enumerate(seeds):
-        explorer = Explorer([seed], explore, env.spec.num_actions)
+        spec = env.spec
+        explorer = Explorer([seed], explore, spec.action_space if spec.continuous else spec.num_actions)
         observation, forced = env.reset([seed]), env.forced_action
         score, step_number, ended = 0.0, 0, ""
         while not ended and step_number != max_steps:
-            action, why = int(forced[0]), "forced"
-            random_action = int(explorer.next()[0])
-            if action < 0:
-                action, why = random_action, "random"
-            if action < 0:
-                action, why = int(agent.act(observation, 0.0, unused)[0]), "greedy"
+            action: Any
+            if spec.continuous:
+                exploring, actions = explorer.next_continuous()
+                action, why = actions[0], "random"
+                if not exploring[0]:
+                    action, why = agent.act(observation, 0.0, unused)[0], "greedy"
+            else:
+                action, why = int(forced[0]), "forced"
+                random_action = int(explorer.next()[0])
+                if action < 0:
+                    action, why = random_action, "random"
+                if action < 0:
+                    action, why = int(agent.act(observation, 0.0, unused)[0]), "greedy"
             q_values = agent.inspect(observation).get("q_values")
             row = None if q_values is None else q_values[0]
             picture = env.render().copy()

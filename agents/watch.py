@@ -1,6 +1,7 @@
-"""Watch a saved agent play: in a window where there is a display, else in a video.
+"""Watch a saved agent play: in a window where there is a display, else in a video. What a tabular agent has learned is
+drawn too: values and best actions on the map of its environment.
 
-python -m agents.watch RUN [--video out.mp4]
+python -m agents.watch RUN [--video out.mp4] [--table] [--picture out.png]
 
 The games are those that agents.evaluate plays; a network's ties can fall differently there, with another number of
 games played together.
@@ -22,6 +23,10 @@ from aprendiz.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agents.core import Agent
     from agents.saved import SavedAgent
     from agents.video import Moment
     from aprendiz.run import Run
@@ -48,6 +53,10 @@ class Options:
     """Probability of a random action, at each step."""
     max_steps: int | None = None
     """Steps after which a game is left off. None: 3,000 in a video, no limit in a window."""
+    table: bool = False
+    """Of a tabular agent: print values and best actions, and play no game. In a terminal they are printed anyway."""
+    picture: Path | None = None
+    """Of a tabular agent: draw values and best actions into this .png, and play no game."""
     fps: float | None = None
     """Decisions shown a second. None: as the game is played (Atari: 15)."""
     device: str = "auto"
@@ -78,14 +87,53 @@ def command(argv: list[str]) -> None:
 
     if options.video is not None:
         check_video_path(options.video)
+    if options.picture is not None:
+        from agents.value_table import check_picture_path
+
+        check_picture_path(options.picture)
     from agents.saved import load_saved
     from aprendiz.session import best_or_last, checkpoint_choice
 
     saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
     title = f"{run.task}   {run.learner}   {saved.step:,} steps"
+    if _table(saved, options, run, title) and options.video is None:
+        return
     if options.video is None and has_display() and _in_window(saved, options, title):
         return
     _into_video(run, saved, options, title)
+
+
+def known_states(agent: Agent) -> NDArray[np.bool_]:
+    """[S] of a tabular agent: which states it has ever been in."""
+    import numpy as np
+
+    visits: Any = getattr(agent, "visits", None)
+    if visits is None:
+        return np.ones(len(agent.q), np.bool_)  # type: ignore[attr-defined]
+    credited = getattr(agent.config, "initial_visits", 0)
+    return (visits.reshape(-1, *visits.shape[-2:]) > credited).any(axis=(0, 2))
+
+
+def _table(saved: SavedAgent, options: Options, run: Run, title: str) -> bool:
+    """Draw the table of a tabular agent where it is asked for, and in a terminal; whether it was asked for."""
+    asked = options.table or options.picture is not None
+    q = getattr(saved.agent, "q", None)
+    if q is None:
+        if asked:
+            flag = "--table" if options.table else "--picture"
+            raise ConfigError(f"{flag} draws tables of values, and {run.learner} of {run.name} has none; leave it away")
+        return False
+    if not (asked or sys.stdout.isatty()):
+        return False
+    from agents.value_table import save_picture, show
+
+    known = known_states(saved.agent)
+    if options.table or not asked:
+        print(title)
+        show(saved.spec, q, known=known)
+    if options.picture is not None:
+        print(save_picture(saved.spec, q, options.picture, known=known, title=title))
+    return asked
 
 
 def _into_video(run: Run, saved: SavedAgent, options: Options, title: str) -> None:

@@ -18,6 +18,11 @@ BACKBONES = Registry(
             "three convolutions and a dense layer for stacks of 84x84 frames",
             "Mnih et al. 2015, Nature 518:529",
         ),
+        "impala-cnn": Entry(
+            "aprendiz.impala:ImpalaCNN",
+            "residual network for images, any width: x1 is IMPALA's, x2 Beyond the Rainbow's",
+            "Espeholt et al. 2018, ICML",
+        ),
         "mlp": Entry("aprendiz.backbones:MLP", "dense layers for vectors and flattened images"),
         "conv-encoder": Entry(
             "aprendiz.backbones:ConvEncoder",
@@ -62,7 +67,9 @@ DATASETS = Registry(
 TEXTS = Registry(
     "texts",
     {
-        "pydoc": Entry("aprendiz.text.embedded:pydoc", "Python's own reference topics, 700 kB of English; needs no download"),
+        "pydoc": Entry(
+            "aprendiz.text.embedded:pydoc", "Python's own reference topics, 700 kB of English; needs no download"
+        ),
         "stdlib": Entry("aprendiz.text.embedded:stdlib", "source code of Python's standard library; needs no download"),
         "tiny-shakespeare": Entry(
             "aprendiz.text.downloaded:tiny_shakespeare", "1.1 MB of Shakespeare's plays", "Karpathy 2015, char-rnn"
@@ -71,8 +78,12 @@ TEXTS = Registry(
         "file": Entry("aprendiz.text.files:file", "your own text: file:PATH, plain or gzipped"),
         "folder": Entry("aprendiz.text.files:folder", "all texts of a folder: folder:PATH"),
         "-": Entry("aprendiz.text.files:standard_input", "standard input, kept with the run"),
-        "tsv": Entry("aprendiz.text.labelled:tsv", "labelled texts, for classifiers: tsv:PATH, a label and a text a line"),
-        "negation": Entry("aprendiz.text.labelled:negation", "labelled sentences made up by rule, in which word order decides"),
+        "tsv": Entry(
+            "aprendiz.text.labelled:tsv", "labelled texts, for classifiers: tsv:PATH, a label and a text a line"
+        ),
+        "negation": Entry(
+            "aprendiz.text.labelled:negation", "labelled sentences made up by rule, in which word order decides"
+        ),
     },
 )
 """Texts by name: a name stands for a callable `factory(**options) -> aprendiz.text.core.RawText` (or labelled rows)."""

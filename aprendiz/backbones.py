@@ -39,35 +39,67 @@ def activation_module(name: str) -> nn.Module:
     return ACTIVATIONS[name]()
 
 
+LAYER_NORMS = ("none", "last", "all")
+"""Where a backbone normalises (Ba, Kiros and Hinton 2016): nowhere, before its last activation, before each."""
+
+
+def check_layer_norm(name: str) -> str:
+    """`name`, if it is one of LAYER_NORMS; else raises ConfigError."""
+    if name not in LAYER_NORMS:
+        raise ConfigError(f"unknown layer_norm {name!r}: use one of {', '.join(LAYER_NORMS)}")
+    return name
+
+
 class NatureCNN(nn.Module):
     """The network of Mnih et al. (2015), "Methods, Model architecture": three convolutions and one dense layer.
 
-    Reads uint8 images [B, C, H, W]; returns [B, 512]. Raises ConfigError for other spaces and for images under 36x36.
+    Reads uint8 images [B, C, H, W]; returns [B, 512]. `layer_norm`, one of LAYER_NORMS, normalises a layer's output
+    (over channels, height and width of a convolution's, as Gallici et al. 2024) before its rectifier. With `trunk` the
+    dense layer is left out, for heads that bring their own of `last_width` units: it then returns the convolutions'
+    output, [B, features]. Raises ConfigError for other spaces and for images under 36x36.
     """
 
-    features = 512
+    last_width = 512
 
-    def __init__(self, observation_space: Space) -> None:
+    def __init__(self, observation_space: Space, *, layer_norm: str = "none", trunk: bool = False) -> None:
         super().__init__()
+        self.layer_norm = check_layer_norm(layer_norm)
         channels, height, width = _image_shape(observation_space, "nature-cnn", smallest=36)
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=8, stride=4)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=4, stride=2)
         self.conv3 = nn.Conv2d(64, 64, kernel_size=3, stride=1)
+        self.norms = nn.ModuleList()
+        if layer_norm == "all":
+            size = (height, width)
+            for layer in (self.conv1, self.conv2, self.conv3):
+                size = _convolved(size, layer)
+                self.norms.append(nn.LayerNorm((layer.out_channels, *size)))
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, channels, height, width, dtype=torch.uint8)).numel()
-        self.dense = nn.Linear(flat, self.features)
+        self.features = flat if trunk else self.last_width
+        self.dense: nn.Module | None = None if trunk else nn.Linear(flat, self.features)
+        self.norm: nn.Module | None = None
+        if layer_norm != "none" and not trunk:
+            self.norm = nn.LayerNorm(self.features)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observation: Tensor) -> Tensor:
-        """uint8 [B, C, H, W] -> float [B, 512]"""
-        return F.relu(self.dense(self._convolve(observation).flatten(1)))
+        """uint8 [B, C, H, W] -> float [B, features]"""
+        hidden = self._convolve(observation).flatten(1)
+        if self.dense is None:
+            return hidden
+        hidden = self.dense(hidden)
+        return F.relu(hidden if self.norm is None else self.norm(hidden))
 
     def _convolve(self, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last).to(_compute_dtype(image.device))
         # Dividing the first layer's few weights by 255 is the same as dividing every pixel, and cheaper.
-        hidden = F.relu(F.conv2d(image, self.conv1.weight / 255, self.conv1.bias, stride=4))
-        hidden = F.relu(self.conv2(hidden))
-        return F.relu(self.conv3(hidden))
+        hidden = F.relu(self._normed(0, F.conv2d(image, self.conv1.weight / 255, self.conv1.bias, stride=4)))
+        hidden = F.relu(self._normed(1, self.conv2(hidden)))
+        return F.relu(self._normed(2, self.conv3(hidden)))
+
+    def _normed(self, layer: int, hidden: Tensor) -> Tensor:
+        return self.norms[layer](hidden) if self.norms else hidden
 
 
 class MLP(nn.Module):
@@ -75,8 +107,9 @@ class MLP(nn.Module):
 
     Reads vectors [B, D], images (flattened; uint8 divided by 255) or, one-hot encoded, the states of a discrete space
     [B]. Returns [B, last width]. `activation`, one of ACTIVATIONS, follows every layer; with `residual` a layer as wide
-    as the one before adds to it what it computes, h + f(W h + b) (He et al. 2016). Raises ConfigError for other spaces,
-    other activations and widths under 1.
+    as the one before adds to it what it computes, h + f(W h + b) (He et al. 2016). `layer_norm`, one of LAYER_NORMS,
+    normalises what a layer computes before its activation. With `trunk` the last layer is left out, for heads that
+    bring their own of `last_width` units. Raises ConfigError for other spaces, other activations and widths under 1.
     """
 
     def __init__(
@@ -85,9 +118,13 @@ class MLP(nn.Module):
         hidden: tuple[int, ...] = (256, 256),
         activation: str = "relu",
         residual: bool = False,
+        *,
+        layer_norm: str = "none",
+        trunk: bool = False,
     ) -> None:
         super().__init__()
         self.residual = residual
+        check_layer_norm(layer_norm)
         self.states: int | None = None
         self.scale = 1.0
         if isinstance(observation_space, Discrete):
@@ -99,9 +136,13 @@ class MLP(nn.Module):
             raise ConfigError(f"backbone mlp reads Box and Discrete spaces, not {observation_space}")
         if any(size < 1 for size in hidden):
             raise ConfigError(f"hidden layers need at least 1 unit each, got {', '.join(map(str, hidden))}")
+        self.last_width = hidden[-1] if hidden else width
+        kept = hidden[:-1] if trunk else hidden
         layers: list[nn.Module] = []
-        for size in hidden:
-            layers += [nn.Linear(width, size), activation_module(activation)]
+        for number, size in enumerate(kept):
+            normed = layer_norm == "all" or (layer_norm == "last" and number == len(hidden) - 1)
+            norm = [nn.LayerNorm(size)] if normed else []
+            layers += [nn.Linear(width, size), *norm, activation_module(activation)]
             width = size
         self.layers = nn.Sequential(*layers)
         self.features = width
@@ -116,8 +157,9 @@ class MLP(nn.Module):
     def _through(self, hidden: Tensor) -> Tensor:
         if not self.residual:
             return self.layers(hidden)
-        for number in range(0, len(self.layers), 2):
-            new = self.layers[number + 1](self.layers[number](hidden))
+        starts = [number for number, layer in enumerate(self.layers) if isinstance(layer, nn.Linear)]
+        for number, end in zip(starts, [*starts[1:], len(self.layers)], strict=True):
+            new = self.layers[number:end](hidden)
             hidden = hidden + new if number > 0 and new.shape == hidden.shape else new
         return hidden
 
@@ -199,6 +241,12 @@ class ConvDecoder(nn.Module):
 
 def _halved(size: int) -> int:
     return (size + 1) // 2
+
+
+def _convolved(size: tuple[int, int], layer: nn.Conv2d) -> tuple[int, int]:
+    """Height and width of what a convolution without padding makes of an image of that size."""
+    (kernel, _), (stride, _) = layer.kernel_size, layer.stride
+    return (size[0] - kernel) // stride + 1, (size[1] - kernel) // stride + 1
 
 
 def _check_channels(channels: tuple[int, ...]) -> None:

@@ -36,6 +36,22 @@ def rmsprop(
     )
 
 
+def schedulable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Makes `set_learning_rate` reach an optimiser whose steps are captured in a CUDA graph, which reads numbers once:
+    there the learning rate becomes a tensor."""
+    if device.type == "cuda":
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
+
+
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[Any, Mapping[str, Any]]) -> None:
     """Puts back what was `optimizer.state_dict()["state"]`, as copies; keys may have become text on the way.
 

@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aprendiz.errors import ConfigError
+from aprendiz.replay_kernels import ACTED, NO_BOOTSTRAP, SEQUENCE_END, gather_pairs, gather_stacks, locate, sum_windows
+from aprendiz.replay_priorities import Priorities
 from aprendiz.replay_store import SegmentStore
-
-ACTED, NO_BOOTSTRAP, SEQUENCE_END = 1, 2, 4
-"""Flags of a slot: a transition starts here; its discount is zero; the next slot is its game's last observation."""
 
 SPARE_FRACTION = 0.01
 """Room for the last observations of games, as a fraction of the capacity (games last 100 steps or more on Atari)."""
@@ -55,6 +54,8 @@ class Batch:
     """Environment steps taken when the batch was made: the clock for periods counted in environment steps."""
     indices: NDArray[np.int64] | None = None
     """int64 [B, 2]: lane and position, for whoever keeps priorities."""
+    weights: Tensor | None = None
+    """float32 [B]: importance weights, at most 1, where the draw was prioritised."""
 
     @staticmethod
     def random(
@@ -83,7 +84,7 @@ class Batch:
 
 
 class Replay:
-    """Uniform replay over the last `capacity` transitions of N environments.
+    """Uniform or prioritised replay over the last `capacity` transitions of N environments.
 
     Args:
         capacity: transitions held, over all lanes.
@@ -94,6 +95,7 @@ class Replay:
         discount: gamma.
         n_step: length of the window summed into one transition.
         storage: where frames are held; batches are delivered on `device`.
+        priority_exponent: alpha of prioritised replay (Schaul et al. 2016); None draws uniformly.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Replay:
         n_step: int = 1,
         device: torch.device | str = "cpu",
         storage: torch.device | str = "cpu",
+        priority_exponent: float | None = None,
     ) -> None:
         if capacity < num_envs:
             raise ConfigError(f"replay capacity {capacity} is smaller than the number of environments, {num_envs}")
@@ -132,6 +135,7 @@ class Replay:
         self.age = np.zeros((num_envs, self.slots), np.uint8)
         self.head = np.zeros(num_envs, np.int64)
         """Position (counted from the start, never wrapped) of each lane's current observation."""
+        self.priorities = None if priority_exponent is None else Priorities(self, priority_exponent)
         self._lanes = np.arange(num_envs)
         self._started = False
         self.loaded = False
@@ -152,7 +156,7 @@ class Replay:
         frame_stack: int,
         n_step: int = 1,
     ) -> int:
-        """Memory of a full replay, in bytes."""
+        """Memory of a full replay, in bytes; priorities take 9 more a slot."""
         frame_shape = observation_shape[1:] if frame_stack > 1 else observation_shape
         frame = int(np.prod(frame_shape, dtype=np.int64)) * np.dtype(observation_dtype).itemsize
         return cls.slots_per_lane(capacity, num_envs, frame_stack, n_step) * num_envs * (frame + 2 + 4 + 1 + 1)
@@ -192,6 +196,7 @@ class Replay:
         self.flags[lanes, slot] = ACTED | NO_BOOTSTRAP * no_bootstrap | SEQUENCE_END * ended
         age = self.age[lanes, slot]
         age += age < 255
+        before = self.head.copy()
         self.head += 1
         if ended.any():
             done = np.flatnonzero(ended)
@@ -199,6 +204,8 @@ class Replay:
             self.head[done] += 1
             age[done] = 0
         self._put(lanes, observation, age)
+        if self.priorities is not None:
+            self.priorities.advance(before, self.head, self.flags)
 
     def cut(self, observation: NDArray[Any]) -> None:
         """The games in progress will not go on (their environments were restarted): their last transitions lead to what
@@ -211,8 +218,11 @@ class Replay:
         if self._store is not None:  # a slot that may lie on disk already has changed
             self._store.write_again(self._lanes[has_last], self.head[has_last] - 1)
         # Where the current observation is the first of its game nothing has been done yet: it is simply replaced.
+        before = self.head.copy()
         self.head[has_last] += 1
         self._put(self._lanes, observation, np.zeros(self.num_envs, np.uint8))
+        if self.priorities is not None:
+            self.priorities.advance(before, self.head, self.flags)
 
     def _put(self, lanes: NDArray[np.int64], observation: NDArray[Any], age: NDArray[np.uint8]) -> None:
         slot = self.head[lanes] % self.slots
@@ -228,13 +238,23 @@ class Replay:
         """Position [N] of the oldest slot that still holds what was written there."""
         return np.maximum(self.head - self.slots + 1, 0)
 
-    def sample(self, batch_size: int, generator: np.random.Generator) -> Batch:
-        """B transitions, uniformly with replacement over all that are whole. Raises ConfigError when there are none."""
-        lane, position = self._draw(batch_size, generator)
-        reward, discount, steps = self._window(lane, position)
-        action = self.action[lane, position % self.slots].astype(np.int64)
+    def sample(self, batch_size: int, generator: np.random.Generator, *, importance_exponent: float = 0.0) -> Batch:
+        """B transitions out of all that are whole: uniformly with replacement, or by priority, then with weights to the
+        power of `importance_exponent` (the paper's beta). Raises ConfigError when there are none."""
+        weights: Tensor | None = None
+        if self.priorities is None:
+            lane, position = self._draw(batch_size, generator)
+        else:
+            leaves = self.priorities.draw(batch_size, generator)
+            weights = torch.from_numpy(self.priorities.weights(leaves, importance_exponent)).to(self.device)
+            lane, slot = np.divmod(leaves, self.slots)
+            position = self.head[lane] - 1 - (self.head[lane] - 1 - slot) % self.slots
+        reward, discount, steps, action = self._window(lane, position)
         stack = self.frame_stack
-        if self._pixels is not None:
+        if self._pixels is not None and stack == 4:
+            pairs = gather_pairs(self._pixels, lane, position, steps, self.age)
+            observation, next_observation = (self._shaped(stacks) for stacks in pairs)
+        elif self._pixels is not None:
             observation = self._gather_stacks(lane, position)
             next_observation = self._gather_stacks(lane, position + steps)
         elif self.n_step == 1 and stack > 1:
@@ -253,7 +273,14 @@ class Replay:
             discount=torch.from_numpy(discount).to(self.device),
             next_observation=next_observation,
             indices=np.stack([lane, position], axis=1),
+            weights=weights,
         )
+
+    def update_priorities(self, indices: NDArray[np.int64], priorities: NDArray[Any]) -> None:
+        """New priorities [B] (absolute TD errors, or losses) of what `Batch.indices` [B, 2] names; where one comes
+        twice the last counts. What has been overwritten since is left out. Does nothing where the draw is uniform."""
+        if self.priorities is not None:
+            self.priorities.update(indices[:, 0], indices[:, 1], priorities, self.head)
 
     def _draw(self, batch_size: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         oldest = self.oldest()
@@ -265,48 +292,30 @@ class Replay:
             if total == 0:
                 break
             flat = generator.integers(0, total, missing + missing // 16 + 1)
-            lane = np.searchsorted(ends, flat, side="right")
-            position = (self.head[lane] - (ends[lane] - flat)).astype(np.int64)
-            whole = self._whole(lane, position, oldest)
-            lane, position = lane[whole][:missing], position[whole][:missing]
+            lane, position = np.empty((2, len(flat)), np.int64)
+            count = locate(
+                flat, ends, self.head, oldest, self.flags, self.age, self.frame_stack, self.n_step, lane, position
+            )
+            lane, position = lane[: min(count, missing)], position[: min(count, missing)]
             found.append((lane, position))
             missing -= len(lane)
+            if missing == 0 and len(found) == 1:
+                return lane, position
             if missing == 0:
                 return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
         raise ConfigError("the replay memory holds no whole transition to sample yet")
 
-    def _whole(
-        self, lane: NDArray[np.int64], position: NDArray[np.int64], oldest: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        slot = position % self.slots
-        flags = self.flags[lane, slot]
-        back = np.minimum(self.age[lane, slot], self.frame_stack - 1)
-        whole = ((flags & ACTED) != 0) & (position - back >= oldest[lane])
-        open_ended = (flags & (SEQUENCE_END | NO_BOOTSTRAP)) == 0
-        for step in range(1, self.n_step):  # the window must be complete, or end with its game
-            ahead = position + step
-            whole &= ~open_ended | (ahead < self.head[lane])
-            flags = self.flags[lane, ahead % self.slots]
-            open_ended &= (flags & (SEQUENCE_END | NO_BOOTSTRAP)) == 0
-        return whole
-
     def _window(
         self, lane: NDArray[np.int64], position: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Sum of discounted rewards, discount of what follows, and steps actually summed, each [B]."""
-        reward = np.zeros(len(lane))
-        discount = np.ones(len(lane))
-        steps = np.zeros(len(lane), np.int64)
-        active = np.ones(len(lane), bool)
-        for step in range(self.n_step):
-            slot = (position + step) % self.slots
-            flags = self.flags[lane, slot]
-            reward += np.where(active, discount * self.reward[lane, slot], 0.0)
-            discount = np.where(active, discount * self.discount, discount)
-            steps += active
-            discount = np.where(active & ((flags & NO_BOOTSTRAP) != 0), 0.0, discount)
-            active &= (flags & (NO_BOOTSTRAP | SEQUENCE_END)) == 0
-        return reward.astype(np.float32), discount.astype(np.float32), steps
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+        """Sum of discounted rewards, discount of what follows, steps actually summed and action taken, each [B]."""
+        reward, discount = np.empty((2, len(lane)), np.float32)
+        steps, action = np.empty((2, len(lane)), np.int64)
+        sum_windows(
+            lane, position, self.reward, self.flags, self.action, self.discount, self.n_step, reward, discount, steps,
+            action,
+        )  # fmt: skip
+        return reward, discount, steps, action
 
     def _gather(self, lane: NDArray[np.int64], position: NDArray[np.int64], window: NDArray[np.int64]) -> Tensor:
         """Frames [B, len(window), ...] at position + window; zero before the game's first observation."""
@@ -321,15 +330,17 @@ class Replay:
 
     def _gather_stacks(self, lane: NDArray[np.int64], position: NDArray[np.int64]) -> Tensor:
         """Observations [B, S, H, W] at `position`, uint8 in memory order channels last; as `_gather`, for the CPU."""
-        from aprendiz.replay_kernels import gather_stacks
-
         assert self._pixels is not None
         window = np.arange(-self.frame_stack + 1, 1)
         rows = lane[:, None] * self.slots + (position[:, None] + window) % self.slots
         before = window < -self.age[lane, position % self.slots].astype(np.int64)[:, None]
         stacks = gather_stacks(self._pixels, rows, before)  # [B, H * W, S]
-        shaped = torch.from_numpy(stacks).unflatten(1, self.frame_shape)  # [B, H, W, S]
-        return shaped.permute(0, 3, 1, 2).to(self.device)  # [B, S, H, W]
+        return self._shaped(stacks)
+
+    def _shaped(self, stacks: NDArray[np.uint8]) -> Tensor:
+        """Stacks [B, H * W, S] as observations [B, S, H, W] on the learner's device."""
+        shaped = torch.from_numpy(stacks.reshape(len(stacks), *self.frame_shape, -1))  # [B, H, W, S]
+        return shaped.permute(0, 3, 1, 2).to(self.device)
 
     # ---------------------------------------------------------------- saving
 
@@ -343,7 +354,7 @@ class Replay:
             "age": self.age[self._lanes, slot],
             "frames": self.frames[rows].cpu().numpy(),
             "started": self._started,
-        }
+        } | ({} if self.priorities is None else {"priorities": self.priorities.state_dict()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """After `load`, so that the lanes go on where they were."""
@@ -354,6 +365,8 @@ class Replay:
         self.flags[self._lanes, slot] = 0
         rows = torch.from_numpy(self._lanes * self.slots + slot).to(self.storage)
         self.frames[rows] = torch.from_numpy(np.array(state["frames"])).to(self.storage)
+        if self.priorities is not None:
+            self.priorities.load_state_dict(state["priorities"])
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Appends what was written since the last save to compressed segments in `folder`; returns their manifest."""

@@ -2,15 +2,17 @@
 
 A filled slot stays as it is, so that a save writes only the slots that were filled since the one before, a few thousand
 at a time (memory stays flat). Consecutive frames differ in few pixels: each is stored as its difference (exclusive or)
-from the one before, and compressed with Zstandard, whose checksum guards the content.
+from the one before, and compressed with Zstandard, whose checksum guards the content. Priorities change everywhere
+between two saves: they are written whole each time, 8 bytes a slot, into a file of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from aprendiz.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
     from aprendiz.replay import Replay
+    from aprendiz.replay_priorities import Priorities
 
 SEGMENT_BYTES = 16 * 2**20
 """Uncompressed size of a segment, at most."""
@@ -38,11 +41,14 @@ class SegmentStore:
         self.segments: list[dict[str, Any]] = []
         self.token = secrets.token_hex(3)
         """In the names of this store's files: two branches of one run never overwrite each other's."""
+        self.priorities: dict[str, Any] | None = None
+        """The file of the priorities: {"file", "bytes"}."""
         self.previous: set[str] = set()
         """Files of the manifest before the last one: the checkpoint to fall back on needs them."""
 
     def append(self, folder: Path, replay: Replay) -> dict[str, Any]:
-        """Writes what is new; returns the manifest {"segments": [{"file", "lane", "start", "end", "bytes"}]}."""
+        """Writes what is new; returns the manifest {"segments": [{"file", "lane", "start", "end", "bytes"}]}, and
+        {"priorities": {"file", "bytes"}} where the draw is prioritised."""
         before = self._files()
         oldest = replay.oldest()
         frame_bytes = max(replay.frames[0].nbytes, 1)
@@ -56,9 +62,21 @@ class SegmentStore:
                 self.segments.append({"file": name, "lane": lane, "start": begin, "end": stop, "bytes": written})
             self.saved_until[lane] = end
         self.segments = [segment for segment in self.segments if segment["end"] > oldest[segment["lane"]]]
+        if replay.priorities is not None:
+            self._append_priorities(folder, replay.priorities)
         if self._files() != before:  # saved twice at one point, the checkpoint to fall back on is still the older one
             self.previous = before
-        return {"segments": [dict(segment) for segment in self.segments]}
+        segments = {"segments": [dict(segment) for segment in self.segments]}
+        return segments | ({} if self.priorities is None else {"priorities": dict(self.priorities)})
+
+    def _append_priorities(self, folder: Path, priorities: Priorities) -> None:
+        leaves = np.ascontiguousarray(priorities.tree.leaves).data
+        # Named after its content: saved twice at one point it is one file.
+        name = f"priorities-{hashlib.blake2b(leaves, digest_size=8).hexdigest()}-{self.token}.zst"
+        if self.priorities is not None and self.priorities["file"] == name:
+            return
+        written = _write_compressed(folder / name, [leaves])
+        self.priorities = {"file": name, "bytes": written}
 
     def write_again(self, lanes: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
         """Slots of `lanes` from `positions` on have changed: the next save writes them again. Later segments win."""
@@ -66,14 +84,16 @@ class SegmentStore:
 
     def prune(self, folder: Path) -> None:
         needed = self.previous | self._files()
-        for path in folder.glob("lane*"):
-            if path.name not in needed:
-                path.unlink(missing_ok=True)
+        for pattern in ("lane*", "priorities*"):
+            for path in folder.glob(pattern):
+                if path.name not in needed:
+                    path.unlink(missing_ok=True)
 
     def read(self, folder: Path, manifest: Mapping[str, Any], replay: Replay) -> None:
         """Fills `replay` with what the manifest lists. Other files (another checkpoint's, or left by a save that was
         cut off) stay until the next `prune`."""
         self.segments = [dict(segment) for segment in manifest["segments"]]
+        self.priorities = dict(manifest["priorities"]) if "priorities" in manifest else None
         self.previous = self._files()
         for segment in self.segments:
             lane, positions = segment["lane"], np.arange(segment["start"], segment["end"])
@@ -84,9 +104,15 @@ class SegmentStore:
             rows = torch.from_numpy(lane * replay.slots + slots).to(replay.storage)
             replay.frames[rows] = torch.from_numpy(frames).to(replay.storage)
             self.saved_until[lane] = max(self.saved_until[lane], segment["end"])
+        if replay.priorities is not None:
+            if self.priorities is None:
+                raise CheckpointError(f"the replay memory in {folder} was saved without priorities")
+            tree, path = replay.priorities.tree, folder / self.priorities["file"]
+            tree.fill(_read_array(path, np.dtype(np.float64), tree.capacity))
 
     def _files(self) -> set[str]:
-        return {segment["file"] for segment in self.segments}
+        files = {segment["file"] for segment in self.segments}
+        return files if self.priorities is None else files | {self.priorities["file"]}
 
     def _write(self, path: Path, replay: Replay, lane: int, positions: NDArray[np.int64]) -> int:
         """Returns the size of the file in bytes."""
@@ -95,45 +121,75 @@ class SegmentStore:
         frames = replay.frames.index_select(0, rows).cpu().numpy()
         raw = frames.reshape(len(frames), -1).view(np.uint8)
         raw[1:] ^= raw[:-1].copy()
-        temporary = path.with_suffix(".tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
-                with compressor.stream_writer(file, closefd=False) as stream:
-                    for name in COLUMNS:
-                        stream.write(np.ascontiguousarray(getattr(replay, name)[lane, slots]).data)
-                    stream.write(raw.data)
-                file.flush()
-                os.fsync(file.fileno())
-                written = file.tell()
-            os.replace(temporary, path)
-            sync(path.parent)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise StorageError(
-                f"cannot save the replay memory to {path.parent}: {error.strerror}; free some space, or train with "
-                "--no-save-replay"
-            ) from error
-        return written
+        columns = [np.ascontiguousarray(getattr(replay, name)[lane, slots]).data for name in COLUMNS]
+        return _write_compressed(path, [*columns, raw.data])
 
 
 def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
     """Whether every segment of a manifest is there, in its full size."""
-    for segment in manifest["segments"]:
-        path = folder / segment["file"]
-        if not path.is_file() or path.stat().st_size != segment["bytes"]:
+    files = [*manifest["segments"], *([manifest["priorities"]] if "priorities" in manifest else [])]
+    for entry in files:
+        path = folder / entry["file"]
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
             return False
     return True
+
+
+def _write_compressed(path: Path, parts: Sequence[memoryview]) -> int:
+    """Writes a whole file or none; returns its size in bytes. Raises StorageError."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+            with compressor.stream_writer(file, closefd=False) as stream:
+                for part in parts:
+                    stream.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+            written = file.tell()
+        os.replace(temporary, path)
+        sync(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise StorageError(
+            f"cannot save the replay memory to {path.parent}: {error.strerror}; free some space, or train with "
+            "--no-save-replay"
+        ) from error
+    return written
+
+
+@contextlib.contextmanager
+def _told_as_checkpoint_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"the replay memory's segment {path} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"the replay memory's segment {path} cannot be read ({error.strerror})") from None
+    except (zstandard.ZstdError, ValueError) as error:
+        raise CheckpointError(f"the replay memory's segment {path} is damaged ({error})") from None
+
+
+def _read_array(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    with _told_as_checkpoint_errors(path):
+        array = np.frombuffer(_decompressed(path), dtype)
+        if len(array) != count:
+            raise ValueError(f"it holds {len(array)} numbers, not {count}")
+        return array
+
+
+def _decompressed(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return zstandard.ZstdDecompressor().stream_reader(file).read()
 
 
 def _read_segment(path: Path, count: int, replay: Replay) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     frame_dtype = replay.frames[:0].cpu().numpy().dtype
     columns: list[NDArray[Any]] = []
-    try:
-        with open(path, "rb") as file:
-            data = zstandard.ZstdDecompressor().stream_reader(file).read()
+    with _told_as_checkpoint_errors(path):
+        data = _decompressed(path)
         offset = 0
         for name in COLUMNS:
             dtype = getattr(replay, name).dtype
@@ -141,10 +197,4 @@ def _read_segment(path: Path, count: int, replay: Replay) -> tuple[list[NDArray[
             offset += count * dtype.itemsize
         raw = np.frombuffer(data, np.uint8, -1, offset).reshape(count, -1)
         frames = np.bitwise_xor.accumulate(raw, axis=0).view(frame_dtype).reshape(count, *replay.frame_shape)
-    except FileNotFoundError:
-        raise CheckpointError(f"the replay memory's segment {path} is missing") from None
-    except OSError as error:
-        raise CheckpointError(f"the replay memory's segment {path} cannot be read ({error.strerror})") from None
-    except (zstandard.ZstdError, ValueError) as error:
-        raise CheckpointError(f"the replay memory's segment {path} is damaged ({error})") from None
     return columns, frames

@@ -17,20 +17,81 @@ __all__ = ["ENVS", "Env", "EnvSpec", "Step", "TransitionTable", "make", "options
 
 _TWO_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
 _ALE_PAPER = "Bellemare et al. 2013, JAIR 47:253"
+_MUJOCO = "Todorov et al. 2012, IROS"
 _OWN = {
     "acrobot": Entry("envs.gymnasium_env:plain", "swing a two-link arm above a line", "Sutton 1996"),
+    "ant": Entry("envs.gymnasium_env:plain", "walk on four legs (continuous; needs MuJoCo)", _MUJOCO),
+    "blackjack-cards": Entry(
+        "envs.blackjack:blackjack", "hit or stick against the dealer", "Sutton and Barto 2018, ex. 5.1"
+    ),
     "cartpole": Entry("envs.gymnasium_env:plain", "balance a pole on a cart", "Barto, Sutton and Anderson 1983"),
     "cliff-walking": Entry("envs.gymnasium_env:cliff_walking", "walk along a cliff", "Sutton and Barto 2018, ex. 6.6"),
     "frozen-lake": Entry("envs.gymnasium_env:frozen_lake", "cross slippery ice between holes"),
+    "frozen-lake-8x8": Entry("envs.gymnasium_env:frozen_lake_8x8", "cross a larger lake"),
     "gridworld": Entry("envs.gridworld:gridworld", "walls, a goal and a pit", "Russell and Norvig, AIMA, ch. 17"),
+    "halfcheetah": Entry("envs.gymnasium_env:plain", "run on two legs in a plane (continuous; needs MuJoCo)", _MUJOCO),
+    "hopper": Entry("envs.gymnasium_env:plain", "hop on one leg (continuous; needs MuJoCo)", _MUJOCO),
+    "humanoid": Entry("envs.gymnasium_env:plain", "walk like a human (continuous; needs MuJoCo)", _MUJOCO),
+    "humanoid-standup": Entry(
+        "envs.gymnasium_env:plain", "stand up from the floor (continuous; needs MuJoCo)", _MUJOCO
+    ),
+    "inverted-double-pendulum": Entry(
+        "envs.gymnasium_env:plain", "balance two poles on a cart (continuous; needs MuJoCo)", _MUJOCO
+    ),
+    "inverted-pendulum": Entry("envs.gymnasium_env:plain", "balance a pole (continuous; needs MuJoCo)", _MUJOCO),
     "lunar-lander": Entry("envs.gymnasium_env:plain", "land between two flags (needs Box2D)"),
     "mountain-car": Entry("envs.gymnasium_env:plain", "rock a weak car out of a valley", "Moore 1990"),
+    "mountain-car-continuous": Entry("envs.gymnasium_env:plain", "the same, with any force (continuous)", "Moore 1990"),
+    "pendulum": Entry("envs.gymnasium_env:plain", "swing a pendulum up and hold it (continuous)"),
+    "pusher": Entry("envs.gymnasium_env:plain", "push a cylinder to a place (continuous; needs MuJoCo)", _MUJOCO),
+    "reacher": Entry("envs.gymnasium_env:plain", "reach a point with an arm (continuous; needs MuJoCo)", _MUJOCO),
+    "slippery-gridworld": Entry(
+        "envs.gridworld:slippery_gridworld", "four rooms with a slippery floor", "Sutton, Precup and Singh 1999"
+    ),
+    "swimmer": Entry("envs.gymnasium_env:plain", "swim with three links (continuous; needs MuJoCo)", _MUJOCO),
     "taxi": Entry("envs.gymnasium_env:taxi", "fetch a passenger and bring them home", "Dietterich 2000"),
+    "walker2d": Entry("envs.gymnasium_env:plain", "walk on two legs in a plane (continuous; needs MuJoCo)", _MUJOCO),
+}
+_MINIGRID = {
+    "doorkey-5x5": "fetch a key, unlock the door, reach the goal",
+    "doorkey-6x6": "fetch a key, unlock the door, reach the goal",
+    "doorkey-8x8": "fetch a key, unlock the door, reach the goal",
+    "dynamic-obstacles-6x6": "reach the goal between moving balls",
+    "empty-5x5": "an empty room with a goal",
+    "empty-6x6": "an empty room with a goal",
+    "empty-8x8": "an empty room with a goal",
+    "empty-16x16": "an empty room with a goal",
+    "empty-random-6x6": "an empty room with a goal, from anywhere",
+    "four-rooms": "four rooms with doors, the goal anywhere",
+    "key-corridor-s3r1": "find the key of the room with the ball",
+    "lava-crossing-s9n1": "cross a stream of lava",
+    "lava-gap-s5": "pass through a gap in the lava",
+    "lava-gap-s7": "pass through a gap in the lava",
+    "memory-s7": "remember an object, choose the same one",
+    "multi-room-n2-s4": "two rooms with a door between",
+    "simple-crossing-s9n1": "cross a wall with one gap",
+    "unlock": "find the key and unlock the door",
+}
+_VIZDOOM = {
+    "basic": "shoot the monster on the other side",
+    "deadly-corridor": "run through a corridor of enemies",
+    "defend-the-center": "turn and shoot those who come from all sides",
+    "defend-the-line": "turn and shoot those who come from the front",
+    "health-gathering": "survive on acid by collecting medkits",
+    "health-gathering-supreme": "the same in a maze with poison",
+    "my-way-home": "find the armour in a maze",
+    "predict-position": "hit a moving monster with one rocket",
+    "take-cover": "dodge fireballs",
 }
 
 
 def _builtins() -> dict[str, Entry]:
     table = dict(_OWN)
+    for name, summary in _MINIGRID.items():
+        table[f"minigrid-{name}"] = Entry("envs.minigrid_env:minigrid", summary, "Chevalier-Boisvert et al. 2023")
+    for name, summary in _VIZDOOM.items():
+        full = f"{summary} (needs ViZDoom)"
+        table[f"vizdoom-{name}"] = Entry("envs.vizdoom_env:vizdoom", full, "Kempka et al. 2016, CIG")
     found = importlib.util.find_spec("ale_py")
     for folder in (found.submodule_search_locations or ()) if found else ():
         for rom in sorted(Path(folder, "roms").glob("*.bin")):
@@ -44,7 +105,8 @@ ENVS = Registry("envs", _builtins)
 
 
 def make(name: str, num_envs: int, *, render: bool = False, **options: Any) -> Env:
-    """`num_envs` games of `name`: a registered name, `gym:<Gymnasium id>` or `package.module:factory`.
+    """`num_envs` games of `name`: a registered name, `gym:<Gymnasium id>`, `minigrid:<MiniGrid id>` or
+    `package.module:factory`.
 
     Raises UnknownNameError, PluginError, ConfigError for an option that the environment does not have, and EnvError
     where it cannot be played here.
@@ -66,7 +128,7 @@ def options(name: str) -> dict[str, Any]:
 
 
 def _canonical(name: str) -> str:
-    return name if name.startswith("gym:") else ENVS.canonical(name)
+    return name if name.startswith(("gym:", "minigrid:")) else ENVS.canonical(name)
 
 
 def _factory(name: str) -> Callable[..., Env]:
@@ -74,6 +136,10 @@ def _factory(name: str) -> Callable[..., Env]:
         from envs.gymnasium_env import any_id
 
         return any_id
+    if name.startswith("minigrid:"):
+        from envs.minigrid_env import minigrid
+
+        return minigrid
     factory = ENVS.get(name)
     if not callable(factory):
         raise EnvError(

@@ -25,7 +25,7 @@ class EnvSpec:
     observation_space: Space
     """Of one environment."""
     action_space: Space
-    """Of one environment; always Discrete, from 0."""
+    """Of one environment: Discrete from 0, or a Box of float32 with finite bounds."""
     frame_stack: int = 1
     """C is made of this many frames, newest last; 1 is no stacking."""
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -47,8 +47,15 @@ class EnvSpec:
 
     @property
     def num_actions(self) -> int:
-        """Number of actions A; they are 0 to A - 1."""
+        """Number of actions A; they are 0 to A - 1. Raises EnvError where actions are continuous."""
+        if self.continuous:
+            raise EnvError(f"{self.name} has no numbered actions: {self.action_space}")
         return int(self.action_space.n)  # type: ignore[attr-defined]
+
+    @property
+    def continuous(self) -> bool:
+        """Whether actions are arrays of float32, a Box, instead of numbers."""
+        return not hasattr(self.action_space, "n")
 
 
 @dataclass(slots=True)
@@ -69,7 +76,8 @@ class Step:
     life_lost: np.ndarray
     """bool [N]: a life was lost and the game goes on."""
     forced_action: np.ndarray
-    """int64 [N]: -1, or the action that the protocol presses next whatever the agent wants; send it and store it."""
+    """int64 [N]: -1, or the action that the protocol presses next whatever the agent wants; send it and store it.
+    Always -1 where actions are continuous."""
     score: np.ndarray
     """float64 [N]: the unclipped return of the whole game; valid where it ended."""
     length: np.ndarray
@@ -101,12 +109,14 @@ class Env:
         return np.full(self.num_envs, -1, np.int64)
 
     def step(self, actions: np.ndarray) -> Step:
-        """Play one action a lane, int64 [N]; `send` and `recv` in one."""
+        """Play one action a lane, int64 [N], or float32 [N, ...] where they are continuous; `send` and `recv` in
+        one."""
         self.send(actions)
         return self.recv()
 
     def send(self, actions: np.ndarray) -> None:
-        """Start a step with actions int64 [N]. Raises EnvError for an action that does not exist."""
+        """Start a step with actions int64 [N], or float32 [N, ...] where they are continuous. Raises EnvError for an
+        action that does not exist."""
         raise NotImplementedError
 
     def recv(self) -> Step:
@@ -185,6 +195,20 @@ def check_actions(actions: np.ndarray, num_envs: int, num_actions: int, name: st
     if len(chosen) != num_envs or min(chosen) < 0 or max(chosen) >= num_actions:
         raise EnvError(f"actions {chosen} do not fit {name}; give {num_envs} numbers from 0 to {num_actions - 1}")
     return chosen
+
+
+def check_box_actions(actions: np.ndarray, num_envs: int, space: Any, name: str) -> np.ndarray:
+    """`actions` as float32 [N, ...] within the bounds of a Box, EnvError where they have another shape or are no
+    numbers.
+
+    What lies beyond the bounds is moved onto them, as the mean or the noise of a Gaussian policy often is.
+    """
+    chosen = np.asarray(actions, np.float32)
+    if chosen.shape != (num_envs, *space.shape):
+        raise EnvError(f"actions of shape {chosen.shape} do not fit {name}; give {(num_envs, *space.shape)}")
+    if not np.isfinite(chosen).all():
+        raise EnvError(f"actions for {name} are not all finite numbers")
+    return np.clip(chosen, space.low, space.high)
 
 
 def check_lanes(state: dict[str, Any], key: str, env: Env) -> None:

@@ -7,16 +7,21 @@ Complex Decisions": each step costs 0.04, and one move in five slips to a side.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from aprendiz.errors import ConfigError
-from envs.core import Env, EnvSpec, Step, TransitionTable, check_actions, check_lanes, check_num_envs, lane_seeds
+from envs.core import TransitionTable
+from envs.table_env import TableEnv
 
 RUSSELL_AND_NORVIG = "...G/.#.P/S..."
+FOUR_ROOMS = (
+    "S....#...../.....#...../.........../.....#...../.....#...../#.####...../.....###.##/.....#...../.....#...../...........\
+/.....#....G"
+)
+"""Sutton, Precup and Singh, "Between MDPs and semi-MDPs", Artificial Intelligence 112, 1999, figure 2, its outer wall
+left away; here the walk is from corner to corner."""
 UP, RIGHT, DOWN, LEFT = range(4)
 _MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))
 _WALL, _START, _GOAL, _PIT, _FLOOR = "#SGP."
@@ -51,15 +56,30 @@ def gridworld(
     return Gridworld(name, num_envs, _read_map(map), slip, step_reward, time_limit_steps)
 
 
-class Gridworld(Env):
-    """The observation is the square's number, row * width + column. Restorable; `render` needs no preparation."""
+def slippery_gridworld(
+    name: str,
+    num_envs: int,
+    *,
+    render: bool = False,
+    map: str = FOUR_ROOMS,
+    slip: float = 1 / 3,
+    step_reward: float = -0.01,
+    time_limit_steps: int = 300,
+) -> Gridworld:
+    """A larger `gridworld`: four rooms joined by doors, where one move in three slips to a side, as in Sutton, Precup
+    and Singh 1999 (there it can also slip backwards). Options and errors as `gridworld`."""
+    return Gridworld(name, num_envs, _read_map(map), slip, step_reward, time_limit_steps)
+
+
+class Gridworld(TableEnv):
+    """The observation is the square's number, row * width + column. Restorable; `render` needs no preparation.
+
+    Three outcomes an action: as meant, slipped to the left, slipped to the right. Terminal squares stay put.
+    """
 
     def __init__(
         self, name: str, num_envs: int, rows: list[str], slip: float, step_reward: float, time_limit_steps: int
     ) -> None:
-        from gymnasium.spaces import Discrete
-
-        self.num_envs = check_num_envs(num_envs)
         if not 0.0 <= slip <= 1.0:
             raise ConfigError(f"slip is {slip}; it is a probability: 0.0 to 1.0")
         if not math.isfinite(step_reward):
@@ -67,84 +87,13 @@ class Gridworld(Env):
         if not 1 <= time_limit_steps < math.inf:
             raise ConfigError(f"time_limit_steps is {time_limit_steps}; it must be at least 1")
         self._rows = rows
-        self._table = _build_table(rows, slip, step_reward, time_limit_steps)
-        self._outcomes = _sampling_rows(self._table)
-        self._starts = [int(state) for state in np.flatnonzero(self._table.initial)]
-        self._time_limit = time_limit_steps
-        num_states = len(self._table.initial)
-        self.spec = EnvSpec(
-            name=name,
-            observation_kind="discrete",
-            observation_space=Discrete(num_states),
-            action_space=Discrete(len(_MOVES)),
-            protocol={
-                "map": "/".join(rows),
-                "slip": slip,
-                "step_reward": step_reward,
-                "time_limit_steps": time_limit_steps,
-                "score": "whole games",
-            },
+        super().__init__(
+            name,
+            num_envs,
+            _build_table(rows, slip, step_reward, time_limit_steps),
+            protocol={"map": "/".join(rows), "slip": slip, "step_reward": step_reward},
             default_env_steps=2_000_000,
-            restorable=True,
         )
-        self._random: list[np.random.Generator] = []
-        self._states = [0] * num_envs
-        self._score = [0.0] * num_envs
-        self._length = [0] * num_envs
-        self._actions: list[int] | None = None
-
-    def reset(self, seed: int | Sequence[int]) -> np.ndarray:
-        self._random = [np.random.default_rng(one) for one in lane_seeds(seed, self.num_envs)]
-        self._states = [self._first_state(lane) for lane in range(self.num_envs)]
-        self._score = [0.0] * self.num_envs
-        self._length = [0] * self.num_envs
-        self._actions = None
-        return np.array(self._states, np.int64)
-
-    def send(self, actions: np.ndarray) -> None:
-        if self._actions is not None or not self._random:
-            raise RuntimeError("recv() before the next send()" if self._random else "reset() before the first send()")
-        self._actions = check_actions(actions, self.num_envs, len(_MOVES), self.spec.name)
-
-    def recv(self) -> Step:
-        if self._actions is None:
-            raise RuntimeError("send() before recv()")
-        num_envs, states, scores, lengths = self.num_envs, self._states, self._score, self._length
-        rewards, terminations, truncations, ended = [0.0] * num_envs, [False] * num_envs, [False] * num_envs, []
-        for lane, action in enumerate(self._actions):
-            drawn = self._random[lane].random()
-            outcomes = self._outcomes[states[lane]][action]
-            _, next_state, reward, terminated = next(one for one in outcomes if drawn < one[0])
-            states[lane] = next_state
-            rewards[lane] = reward
-            scores[lane] += reward
-            lengths[lane] += 1
-            if terminated or lengths[lane] >= self._time_limit:
-                terminations[lane], truncations[lane] = terminated, not terminated
-                ended.append(lane)
-        score, length = np.array(scores), np.array(lengths, np.int64)
-        observation = final_observation = np.array(states, np.int64)
-        if ended:
-            for lane in ended:
-                states[lane] = self._first_state(lane)
-                scores[lane], lengths[lane] = 0.0, 0
-            observation = np.array(states, np.int64)
-        self._actions = None
-        return Step(
-            observation,
-            np.array(rewards, np.float32),
-            np.array(terminations),
-            np.array(truncations),
-            final_observation,
-            np.zeros(num_envs, np.bool_),
-            np.full(num_envs, -1),
-            score,
-            length,
-        )
-
-    def table(self) -> TransitionTable:
-        """Three outcomes an action: as meant, slipped to the left, slipped to the right. Terminal squares stay put."""
-        return self._table
 
     def render(self, lane: int = 0) -> np.ndarray:
         """The map from above, 48 pixels a square, the walker a blue disc."""
@@ -157,28 +106,6 @@ class Gridworld(Env):
         centre_y, centre_x = (row + 0.5) * _SQUARE_PIXELS, (column + 0.5) * _SQUARE_PIXELS
         picture[(y - centre_y) ** 2 + (x - centre_x) ** 2 < (0.3 * _SQUARE_PIXELS) ** 2] = (40, 90, 200)
         return picture
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "states": list(self._states),
-            "score": list(self._score),
-            "length": list(self._length),
-            "random": [generator.bit_generator.state for generator in self._random],
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> np.ndarray:
-        check_lanes(state, "states", self)
-        self._random = [np.random.default_rng(0) for _ in range(self.num_envs)]
-        for generator, saved in zip(self._random, state["random"], strict=True):
-            generator.bit_generator.state = saved
-        self._states = [int(one) for one in state["states"]]
-        self._score = [float(one) for one in state["score"]]
-        self._length = [int(one) for one in state["length"]]
-        self._actions = None
-        return np.array(self._states, np.int64)
-
-    def _first_state(self, lane: int) -> int:
-        return self._starts[int(self._random[lane].random() * len(self._starts))]
 
 
 def _read_map(text: str) -> list[str]:
@@ -225,19 +152,3 @@ def _build_table(rows: list[str], slip: float, step_reward: float, time_limit: i
     start = _START if _START in cells else _FLOOR
     initial = np.array([float(letter == start) for letter in cells])
     return TransitionTable(next_state, probability, reward, terminated, initial / initial.sum(), time_limit)
-
-
-def _sampling_rows(table: TransitionTable) -> list[list[list[tuple[float, int, float, bool]]]]:
-    """By state and action: cumulative probability, next state, reward, terminated; the last row always matches."""
-    result = []
-    for state in range(len(table.initial)):
-        by_action = []
-        for action in range(len(_MOVES)):
-            likely = np.flatnonzero(table.probability[state, action])
-            cumulative = np.cumsum(table.probability[state, action, likely]).tolist()
-            cumulative[-1] = 2.0
-            at = (state, action, likely)
-            columns = (table.next_state[at].tolist(), table.reward[at].tolist(), table.terminated[at].tolist())
-            by_action.append(list(zip(cumulative, *columns, strict=True)))
-        result.append(by_action)
-    return result

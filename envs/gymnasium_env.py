@@ -1,4 +1,5 @@
-"""Any Gymnasium environment with a finite set of actions, as a batch whose games restart in the step that ends them."""
+"""Any Gymnasium environment with numbered or continuous actions, as a batch whose games restart in the step that ends
+them."""
 
 from __future__ import annotations
 
@@ -9,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aprendiz.errors import ConfigError, EnvError
-from envs.core import Env, EnvSpec, Step, TransitionTable, check_actions, check_lanes, check_num_envs, lane_seeds
+from envs.core import (
+    Env,
+    EnvSpec,
+    Step,
+    TransitionTable,
+    check_actions,
+    check_box_actions,
+    check_lanes,
+    check_num_envs,
+    lane_seeds,
+)
+from envs.gymnasium_state import load_env, save_env
 
 if TYPE_CHECKING:
     import gymnasium
@@ -19,15 +31,33 @@ _IDS = {
     "cartpole": ("CartPole-v1", 50_000),
     "lunar-lander": ("LunarLander-v3", 200_000),
     "mountain-car": ("MountainCar-v0", 200_000),
+    "mountain-car-continuous": ("MountainCarContinuous-v0", 100_000),
+    "pendulum": ("Pendulum-v1", 100_000),
+    # MuJoCo
+    "ant": ("Ant-v5", 1_000_000),
+    "halfcheetah": ("HalfCheetah-v5", 1_000_000),
+    "hopper": ("Hopper-v5", 1_000_000),
+    "humanoid": ("Humanoid-v5", 2_000_000),
+    "humanoid-standup": ("HumanoidStandup-v5", 1_000_000),
+    "inverted-double-pendulum": ("InvertedDoublePendulum-v5", 300_000),
+    "inverted-pendulum": ("InvertedPendulum-v5", 100_000),
+    "pusher": ("Pusher-v5", 1_000_000),
+    "reacher": ("Reacher-v5", 300_000),
+    "swimmer": ("Swimmer-v5", 1_000_000),
+    "walker2d": ("Walker2d-v5", 1_000_000),
 }
 _ANY_DEFAULT_ENV_STEPS = 200_000
 _TABULAR_DEFAULT_ENV_STEPS = 2_000_000
 # Their whole state is in plain attributes, arrays and one random generator.
 _RESTORABLE = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
+# A game is a function of its first random state and of its actions, and soon played again.
+_REPLAYABLE = ("gymnasium.envs.mujoco.", "minigrid.")
+_PACKAGES = {"box2d": "gymnasium[box2d]", "mujoco": "gymnasium[mujoco]", "minigrid": "minigrid", "vizdoom": "vizdoom"}
+"""Parts of Gymnasium's messages, and what to install."""
 
 
 def plain(name: str, num_envs: int, *, render: bool = False, time_limit_steps: int = 0) -> GymnasiumEnv:
-    """CartPole-v1, Acrobot-v1, MountainCar-v0 or LunarLander-v3; `time_limit_steps` 0 keeps the registered limit."""
+    """One of Gymnasium's environments without options of ours; `time_limit_steps` 0 keeps the registered limit."""
     gymnasium_id, default_env_steps = _IDS[name]
     return GymnasiumEnv(name, gymnasium_id, num_envs, render, time_limit_steps, default_env_steps, {})
 
@@ -47,7 +77,18 @@ def frozen_lake(
     if map_name not in ids:
         raise ConfigError(f"map_name is {map_name!r}; frozen-lake has the maps 4x4 and 8x8")
     changes = {} if is_slippery else {"is_slippery": False}
-    return GymnasiumEnv(name, ids[map_name], num_envs, render, time_limit_steps, _TABULAR_DEFAULT_ENV_STEPS, changes)
+    # Chance hides the goal of the large lake well.
+    budget = (5 if map_name == "8x8" else 1) * _TABULAR_DEFAULT_ENV_STEPS
+    return GymnasiumEnv(name, ids[map_name], num_envs, render, time_limit_steps, budget, changes)
+
+
+def frozen_lake_8x8(
+    name: str, num_envs: int, *, render: bool = False, is_slippery: bool = True, time_limit_steps: int = 0
+) -> GymnasiumEnv:
+    """`frozen-lake` with the map `8x8`."""
+    return frozen_lake(
+        name, num_envs, render=render, map_name="8x8", is_slippery=is_slippery, time_limit_steps=time_limit_steps
+    )
 
 
 def taxi(
@@ -112,8 +153,10 @@ class GymnasiumEnv(Env):
     """N environments of one Gymnasium id, stepped in turn in this process.
 
     Observations: Discrete, or a Tuple of them as one index, gives `discrete`; a uint8 Box of 2 or 3 axes gives `image`
-    [C, H, W]; any other Box gives `vector`, flattened. Classic control and toy text are restorable. Raises EnvError for
-    other spaces, unknown ids and missing packages.
+    [C, H, W]; any other Box gives `vector`, flattened. Actions: Discrete, or a bounded Box, whose float32 actions are
+    clipped to the bounds. Classic control, toy text, MuJoCo and MiniGrid are restorable: the first two by their
+    attributes, the others by playing the game in progress again from its start. Raises EnvError for other spaces,
+    unknown ids and missing packages.
     """
 
     def __init__(
@@ -125,7 +168,14 @@ class GymnasiumEnv(Env):
         time_limit_steps: int,
         default_env_steps: int,
         options: dict[str, Any],
+        *,
+        make: Callable[[], gymnasium.Env] | None = None,
+        wrap: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
+        protocol: dict[str, Any] | None = None,
+        frame_stack: int = 1,
     ) -> None:
+        """make: makes one that Gymnasium does not know. wrap: put around each environment. protocol: added to what the
+        spec tells of what is played. frame_stack: of how many pictures an observation is made."""
         import gymnasium
 
         self.num_envs = check_num_envs(num_envs)
@@ -136,18 +186,27 @@ class GymnasiumEnv(Env):
             settings["max_episode_steps"] = time_limit_steps
         if render:
             settings["render_mode"] = "rgb_array"
-        registered = _translate(gymnasium_id, lambda: _registered(gymnasium_id))
-        self._envs = [
-            _translate(gymnasium_id, lambda: gymnasium.make(gymnasium_id, **settings)) for _ in range(num_envs)
-        ]
+        registered: Any = None
+        if make is None:
+            registered = _translate(gymnasium_id, lambda: _registered(gymnasium_id))
+            make = lambda: _translate(gymnasium_id, lambda: gymnasium.make(gymnasium_id, **settings))  # noqa: E731
+        self._envs = [make() for _ in range(num_envs)]
+        if wrap is not None:
+            self._envs = [wrap(env) for env in self._envs]
         first = self._envs[0]
         self._raw = [env.unwrapped for env in self._envs]
         self._renders = render
-        self._time_limit = time_limit_steps or registered.max_episode_steps
-        actions = first.action_space
-        if not isinstance(actions, gymnasium.spaces.Discrete):
-            raise EnvError(f"{gymnasium_id} has the action space {actions}; supported: Discrete")
-        self._first_action, self._num_actions = int(actions.start), int(actions.n)
+        self._time_limit = time_limit_steps or getattr(registered, "max_episode_steps", None)
+        actions: Any = first.action_space
+        self._first_action = self._num_actions = 0
+        if isinstance(actions, gymnasium.spaces.Discrete):
+            self._first_action, self._num_actions = int(actions.start), int(actions.n)
+            action_space: gymnasium.Space = gymnasium.spaces.Discrete(int(actions.n))
+        elif isinstance(actions, gymnasium.spaces.Box) and actions.is_bounded("both") and actions.dtype.kind == "f":
+            low, high = actions.low.astype(np.float32), actions.high.astype(np.float32)
+            action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
+        else:
+            raise EnvError(f"{gymnasium_id} has the action space {actions}; supported: Discrete, and a bounded Box")
         kind, space, self._convert = _observation(gymnasium_id, first.observation_space)
         self._dtype, self._shape = space.dtype, (num_envs, *(space.shape or ()))
         module = type(self._raw[0]).__module__ + "."
@@ -155,7 +214,7 @@ class GymnasiumEnv(Env):
             name=name,
             observation_kind=kind,
             observation_space=space,
-            action_space=gymnasium.spaces.Discrete(int(actions.n)),
+            action_space=action_space,
             protocol={
                 "suite": "Gymnasium",
                 "version": gymnasium.__version__,
@@ -163,20 +222,30 @@ class GymnasiumEnv(Env):
                 "options": {option: _plain(value) for option, value in options.items()},
                 "time_limit_steps": self._time_limit,
                 "score": "whole games",
-            },
+            }
+            | (protocol or {}),
             default_env_steps=default_env_steps,
             # An option makes it another task, for which nobody has set a threshold.
-            solved_score=None if options or time_limit_steps else registered.reward_threshold,
-            restorable=module.startswith(_RESTORABLE),
+            solved_score=None if options or time_limit_steps else getattr(registered, "reward_threshold", None),
+            frame_stack=frame_stack,
+            restorable=module.startswith((*_RESTORABLE, *_REPLAYABLE)),
         )
+        self._replays = module.startswith(_REPLAYABLE)
+        self._starts: list[dict[str, Any]] = []
+        self._played: list[list[Any]] = [[] for _ in range(num_envs)]
         self._no_action = np.full(num_envs, -1, np.int64)
         self._steps = [env.step for env in self._envs]
         self._seeds: list[int] = []
         self._restores = self._env_steps = 0
         self._score = [0.0] * num_envs
         self._length = [0] * num_envs
-        self._actions: list[int] | None = None
+        self._actions: list[Any] | None = None
         self._observation = np.zeros(self._shape, self._dtype)
+
+    @property
+    def first(self) -> Any:
+        """The first lane's environment, without wrappers."""
+        return self._raw[0]
 
     def reset(self, seed: int | Sequence[int]) -> np.ndarray:
         self._seeds = lane_seeds(seed, self.num_envs)
@@ -187,6 +256,8 @@ class GymnasiumEnv(Env):
         observation = np.empty(self._shape, self._dtype)
         for lane, env in enumerate(self._envs):
             observation[lane] = self._convert(env.reset(seed=seeds[lane])[0])
+        self._starts = [{"seed": seed} for seed in seeds]
+        self._played = [[] for _ in seeds]
         self._score = [0.0] * self.num_envs
         self._length = [0] * self.num_envs
         self._actions = None
@@ -196,7 +267,11 @@ class GymnasiumEnv(Env):
     def send(self, actions: np.ndarray) -> None:
         if self._actions is not None or not self._seeds:
             raise RuntimeError("recv() before the next send()" if self._seeds else "reset() before the first send()")
-        self._actions = check_actions(actions, self.num_envs, self._num_actions, self.spec.name)
+        if self._num_actions:
+            chosen = check_actions(actions, self.num_envs, self._num_actions, self.spec.name)
+            self._actions = [action + self._first_action for action in chosen]
+        else:
+            self._actions = list(check_box_actions(actions, self.num_envs, self.spec.action_space, self.spec.name))
 
     def recv(self) -> Step:
         if self._actions is None:
@@ -208,11 +283,13 @@ class GymnasiumEnv(Env):
         terminations, truncations = np.zeros(num_envs, np.bool_), np.zeros(num_envs, np.bool_)
         ended = []
         for lane, action in enumerate(self._actions):
-            seen, reward, terminated, truncated, _ = self._steps[lane](action + self._first_action)
+            seen, reward, terminated, truncated, _ = self._steps[lane](action)
             observation[lane] = convert(seen)
             reward_array[lane] = reward
             scores[lane] += float(reward)
             lengths[lane] += 1
+            if self._replays:
+                self._played[lane].append(action)
             if terminated or truncated:
                 terminations[lane] = terminated
                 truncations[lane] = not terminated
@@ -221,6 +298,9 @@ class GymnasiumEnv(Env):
         if ended:
             final_observation = observation.copy()
             for lane in ended:
+                if self._replays:
+                    self._starts[lane] = {"random": self._raw[lane].np_random.bit_generator.state}
+                    self._played[lane] = []
                 observation[lane] = convert(self._envs[lane].reset()[0])
                 scores[lane], lengths[lane] = 0.0, 0
         self._env_steps += num_envs
@@ -260,14 +340,25 @@ class GymnasiumEnv(Env):
     def render(self, lane: int = 0) -> np.ndarray:
         if not self._renders:
             raise EnvError(f"{self.spec.name} was made without pictures; make it with render=True")
-        return np.asarray(self._envs[lane].render())
+        try:
+            return np.asarray(self._envs[lane].render())
+        except Exception as error:
+            if not type(self._raw[lane]).__module__.startswith("gymnasium.envs.mujoco."):
+                raise
+            hint = "; try again with MUJOCO_GL=egl (or osmesa) in the environment"
+            raise EnvError(f"MuJoCo cannot draw {self.spec.name} here: {_line(error)}{hint}") from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Restorable: every plain attribute of each environment and its wrappers, and its random generator. Otherwise
-        seeds and counters."""
+        """Restorable: every plain attribute of each environment and its wrappers, and its random generator; or how each
+        game began and its actions since. Otherwise seeds and counters."""
         state: dict[str, Any] = {"seeds": list(self._seeds), "steps": self._env_steps, "restores": self._restores}
         if self.spec.restorable:
-            state["lanes"] = [_save_env(env) for env in self._envs]
+            if self._replays:
+                dtype = np.int64 if self._num_actions else np.float32
+                games = zip(self._starts, self._played, strict=True)
+                state["lanes"] = [{"start": start, "actions": np.array(played, dtype)} for start, played in games]
+            else:
+                state["lanes"] = [save_env(env) for env in self._envs]
             state["score"], state["length"] = list(self._score), list(self._length)
             state["observation"] = self._observation.copy()
         return state
@@ -280,13 +371,33 @@ class GymnasiumEnv(Env):
             self._restores += 1
             derived = [np.random.SeedSequence([seed, self._restores, self._env_steps]) for seed in self._seeds]
             return self._start([int(sequence.generate_state(1)[0]) >> 1 for sequence in derived])
-        for env, saved in zip(self._envs, state["lanes"], strict=True):
-            env.reset(seed=0)
-            _load_env(env, saved)
+        for lane, (env, saved) in enumerate(zip(self._envs, state["lanes"], strict=True)):
+            if self._replays:
+                self._replay(lane, saved["start"], list(np.asarray(saved["actions"])))
+            else:
+                env.reset(seed=0)
+                load_env(env, saved)
         self._score, self._length = [float(score) for score in state["score"]], [int(one) for one in state["length"]]
         self._actions = None
         self._observation = np.array(state["observation"], self._dtype)
         return self._observation.copy()
+
+    def _replay(self, lane: int, start: dict[str, Any], actions: list[Any]) -> None:
+        """Play a game again from how it began, up to where it was."""
+        env = self._envs[lane]
+        if "seed" in start:
+            env.reset(seed=int(start["seed"]))
+        else:
+            env.reset(seed=0)
+            self._raw[lane].np_random.bit_generator.state = start["random"]
+            env.reset()
+        if self._num_actions:
+            actions = [int(action) for action in actions]
+        for action in actions:
+            env.step(action)
+        if not self._starts:
+            self._starts = [{} for _ in self._envs]
+        self._starts[lane], self._played[lane] = start, actions
 
     def close(self) -> None:
         for env in self._envs:
@@ -310,12 +421,37 @@ def _translate(gymnasium_id: str, function: Callable[[], Any]) -> Any:
     try:
         return function()
     except gymnasium.error.DependencyNotInstalled as error:
-        box2d = ' (pip install "gymnasium[box2d]")' if "box2d" in str(error).lower() else ""
-        raise EnvError(f"{gymnasium_id} needs a package that is not installed{box2d}: {_line(error)}") from error
+        said = f"{error} {error.__cause__}".lower()
+        package = next((package for part, package in _PACKAGES.items() if part in said), None)
+        if package is None:
+            entry = str(getattr(gymnasium.registry.get(gymnasium_id), "entry_point", ""))
+            package = next((package for part, package in _PACKAGES.items() if part in entry), None)
+        raise EnvError(f"{gymnasium_id} needs a package that is not installed{_install(package)}") from error
+    except ModuleNotFoundError as error:
+        package = _PACKAGES.get(str(error.name).partition(".")[0])
+        raise EnvError(
+            f"{gymnasium_id} needs the package {error.name}, which is not installed{_install(package)}"
+        ) from error
     except (gymnasium.error.Error, ImportError) as error:
         raise EnvError(f"Gymnasium cannot make {gymnasium_id}: {_line(error)}") from error
     except (TypeError, ValueError, KeyError) as error:
         raise ConfigError(f"{gymnasium_id} does not take these options: {_line(error)}") from error
+
+
+def import_package(package: str, name: str) -> Any:
+    """The module of an optional package that environment `name` needs. Raises EnvError with the command that installs
+    it."""
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        found = f"{name} needs the package {package}, which cannot be imported"
+        raise EnvError(f"{found}{_install(_PACKAGES[package])}") from error
+
+
+def _install(package: str | None) -> str:
+    return f': pip install "{package}"' if package else ""
 
 
 def _line(error: Exception) -> str:
@@ -367,52 +503,3 @@ def _observation(
     raise EnvError(
         f"{gymnasium_id} has the observation space {space}; supported: Discrete, a Tuple of Discrete, and Box"
     )
-
-
-def _layers(env: Any) -> list[Any]:
-    result = [env]
-    while result[-1] is not result[-1].unwrapped:
-        result.append(result[-1].env)
-    return result
-
-
-def _save_env(env: Any) -> dict[str, Any]:
-    layers = [
-        {name: _encode(value) for name, value in vars(layer).items() if name != "render_mode" and _savable(value)}
-        for layer in _layers(env)
-    ]
-    return {"layers": layers, "random": env.unwrapped.np_random.bit_generator.state}
-
-
-def _load_env(env: Any, saved: dict[str, Any]) -> None:
-    for layer, attributes in zip(_layers(env), saved["layers"], strict=True):
-        for name, value in attributes.items():
-            # A window that is open here stays, though there was none where the state was saved.
-            if _savable(vars(layer).get(name)):
-                setattr(layer, name, _decode(value))
-    env.unwrapped.np_random.bit_generator.state = saved["random"]
-
-
-def _savable(value: Any) -> bool:
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biuf"
-    if isinstance(value, (tuple, list)):
-        return all(not isinstance(one, np.ndarray) and _savable(one) for one in value)
-    return isinstance(value, (bool, int, float, str, np.bool_, np.number, type(None)))
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, (np.bool_, np.number)):
-        return {"numpy": value.dtype.str, "value": value.item()}
-    if isinstance(value, (tuple, list)):
-        return {"tuple" if isinstance(value, tuple) else "list": [_encode(one) for one in value]}
-    return value.copy() if isinstance(value, np.ndarray) else str(value) if isinstance(value, str) else value
-
-
-def _decode(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value.copy() if isinstance(value, np.ndarray) else value
-    if "numpy" in value:
-        return np.dtype(value["numpy"]).type(value["value"])
-    parts = [_decode(one) for one in (value["tuple"] if "tuple" in value else value["list"])]
-    return tuple(parts) if "tuple" in value else parts

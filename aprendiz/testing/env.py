@@ -49,8 +49,14 @@ def _check_spec(env: Any, num_envs: int) -> None:
         spec.observation_kind in _OBSERVATION_DTYPES,
         f"observation_kind is {spec.observation_kind!r}; allowed: {', '.join(_OBSERVATION_DTYPES)}",
     )
-    require(type(spec.action_space).__name__ == "Discrete", f"action space {spec.action_space} is not Discrete")
-    require(int(spec.action_space.start) == 0, f"actions start at {spec.action_space.start}, not at 0")
+    kind = type(spec.action_space).__name__
+    require(kind in ("Discrete", "Box"), f"action space {spec.action_space} is neither Discrete nor Box")
+    if kind == "Discrete":
+        require(int(spec.action_space.start) == 0, f"actions start at {spec.action_space.start}, not at 0")
+    else:
+        require(spec.action_space.dtype == np.float32, f"actions are {spec.action_space.dtype}, not float32")
+        bounded = np.isfinite(spec.action_space.low).all() and np.isfinite(spec.action_space.high).all()
+        require(bool(bounded), f"the bounds of {spec.action_space} are not finite")
     require(spec.default_env_steps > 0, f"default_env_steps is {spec.default_env_steps}")
     axes = {"image": 3, "vector": 1, "discrete": 0}[spec.observation_kind]
     shape = tuple(spec.observation_space.shape or ())
@@ -58,6 +64,22 @@ def _check_spec(env: Any, num_envs: int) -> None:
     if axes == 3:
         require(shape[0] % spec.frame_stack == 0, f"{shape[0]} channels are no multiple of {spec.frame_stack} frames")
     require(is_json(spec.protocol), f"protocol is not JSON-able: {spec.protocol}")
+
+
+def _random_actions(env: Any, generator: np.random.Generator, count: int) -> np.ndarray:
+    """Uniform over the action space: int64 [count], or float32 [count, ...]."""
+    space = env.spec.action_space
+    if hasattr(space, "n"):
+        return generator.integers(0, space.n, count)
+    return generator.uniform(space.low, space.high, (count, *space.shape)).astype(np.float32)
+
+
+def _first_actions(env: Any) -> np.ndarray:
+    """Action 0, or the lower bounds, in every lane."""
+    space = env.spec.action_space
+    if hasattr(space, "n"):
+        return np.zeros(env.num_envs, np.int64)
+    return np.repeat(space.low[None], env.num_envs, axis=0)
 
 
 def _play(
@@ -73,8 +95,9 @@ def _play(
         require(bool((env.forced_action == -1).all()), "forced_action is not -1 after a reset")
     for _ in range(steps):
         forced = env.forced_action
-        random_actions = generator.integers(0, env.spec.action_space.n, env.num_envs)
-        actions = np.where(forced >= 0, forced, random_actions)
+        actions = _random_actions(env, generator, env.num_envs)
+        if actions.ndim == 1 and actions.dtype == np.int64:
+            actions = np.where(forced >= 0, forced, actions)
         copies.append(observation.copy())
         env.send(actions)
         step = env.recv()
@@ -114,8 +137,9 @@ def _check_step(env: Any, step: Any, score: np.ndarray, length: np.ndarray) -> N
     require(not (step.life_lost & ended).any(), "life_lost is set where the game ended")
     going = step.final_observation[~ended], step.observation[~ended]
     require(np.array_equal(*going), "final_observation differs from observation where no game ended")
+    actions = getattr(env.spec.action_space, "n", 0)
     require(
-        bool(((step.forced_action >= -1) & (step.forced_action < env.spec.action_space.n)).all()),
+        bool(((step.forced_action >= -1) & (step.forced_action < max(actions, 1))).all()),
         f"forced_action {step.forced_action} is neither -1 nor an action",
     )
     require(not (step.forced_action[ended] >= 0).any(), "an action is forced at the start of a game")
@@ -135,11 +159,10 @@ def _check_lane_seeds(make: Callable[[int], Any], env: Any, steps: int, seed: in
     seeds = [seed + 100 + lane for lane in range(env.num_envs)]
     alone = make(1)
     wide, single = env.reset(seeds), alone.reset(seeds[-1:])
-    actions = np.random.default_rng(seed).integers(0, env.spec.action_space.n, steps)
-    for action in actions:
+    for action in _random_actions(env, np.random.default_rng(seed), steps):
         require(np.array_equal(wide[-1], single[0]), "a lane's game depends on more than its own seed")
-        wide = env.step(np.full(env.num_envs, action)).observation
-        single = alone.step(np.full(1, action)).observation
+        wide = env.step(np.repeat(action[None], env.num_envs, axis=0)).observation
+        single = alone.step(action[None]).observation
     alone.close()
 
 
@@ -150,8 +173,8 @@ def _check_state(make: Callable[[int], Any], env: Any, steps: int, seed: int) ->
     if env.spec.restorable:
         fresh = make(env.num_envs)
         observation = fresh.load_state_dict(state)
-        original = env.step(np.zeros(env.num_envs, np.int64))
-        restored = fresh.step(np.zeros(env.num_envs, np.int64))
+        original = env.step(_first_actions(env))
+        restored = fresh.step(_first_actions(env))
         require(observation.shape == original.observation.shape, "load_state_dict does not return the observations")
         message = "a restored environment plays differently"
         _same_games([(observation, original)], [(observation, restored)], message)

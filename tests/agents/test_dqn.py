@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor, nn
 
 from agents.core import Purpose, derived_seed, epsilon_greedy
-from agents.dqn import DQN, DQNConfig, QNetwork, dqn_target
+from agents.dqn import DQN, DQNConfig, QNetwork, td_target
 from aprendiz import checkpoint
 from aprendiz.backbones import MLP, NatureCNN
 from aprendiz.device import CapturedStep
@@ -72,10 +72,10 @@ def assert_equal_agents(left: DQN, right: DQN) -> None:
 
 
 def test_targets_by_hand() -> None:
-    target = dqn_target(
+    target = td_target(
         reward=torch.tensor([1.0, 1.0, -2.0]),
         discount=torch.tensor([0.9, 0.0, 0.5]),
-        next_q_values=torch.tensor([[1.0, 3.0], [100.0, 7.0], [-4.0, -2.0]]),
+        next_value=torch.tensor([[1.0, 3.0], [100.0, 7.0], [-4.0, -2.0]]).max(dim=1).values,
     )
     assert target.tolist() == pytest.approx([1 + 0.9 * 3, 1.0, -2 + 0.5 * -2])
 

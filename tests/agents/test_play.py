@@ -36,7 +36,7 @@ class Countdown(Env):
 
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
-        self.spec = SimpleNamespace(num_actions=3)
+        self.spec = SimpleNamespace(num_actions=3, continuous=False)
         self.pressed: list[int] = []
         self.closed = False
 

@@ -498,7 +498,7 @@ def test_resolve_makes_the_exploration_schedule_absolute_once():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"discount": 1.0},
+        {"discount": 1.01},
         {"discount": -0.1},
         {"step_size_exponent": 0.5},
         {"step_size_exponent": 1.1},

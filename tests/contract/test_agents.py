@@ -39,6 +39,7 @@ def fits(agent: Any, task: str) -> bool:
 def small(config: Any) -> Any:
     """The config with what is large made small enough for a few hundred steps."""
     sizes = {"batch_size": 8, "replay_capacity": 400, "target_period_env_steps": 50, "chunk_env_steps": 70}
+    sizes |= dict.fromkeys(("atoms", "quantiles", "target_quantiles", "policy_quantiles"), 5)
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{name: size for name, size in sizes.items() if name in known})
 
@@ -58,10 +59,11 @@ def test_every_agent_can_learn_somewhere(name: str) -> None:
     assert any(fits(AGENTS.get(name), task) for task in PLACES)
 
 
-def test_dqn_keeps_the_contract_on_images_whose_games_cannot_be_restored() -> None:
-    dqn = AGENTS.get("dqn")
-    config = dataclasses.replace(small(dqn.presets(envs.make("pong", 1).spec)["default"]), num_envs=2)
-    check_agent(dqn, lambda num_envs: envs.make("pong", num_envs), config=config, env_steps=30)
+@pytest.mark.parametrize("name", ["dqn", "prioritized-dqn"])
+def test_agents_keep_the_contract_on_images_whose_games_cannot_be_restored(name: str) -> None:
+    agent = AGENTS.get(name)
+    config = dataclasses.replace(small(agent.presets(envs.make("pong", 1).spec)["default"]), num_envs=2)
+    check_agent(agent, lambda num_envs: envs.make("pong", num_envs), config=config, env_steps=30)
 
 
 class Stepwise(QLearning):
@@ -97,7 +99,7 @@ def draw_from_python(self: Any, batch: Any) -> Outcome:
 
 def start_anyhow(self: Any, *arguments: Any, **options: Any) -> None:
     Stepwise.__init__(self, *arguments, **options)
-    self.q += np.random.default_rng().normal(size=self.q.shape)
+    self.table += np.random.default_rng().normal(size=self.table.shape)
 
 
 def forget_the_config(self: Any, config: Any, *arguments: Any, **options: Any) -> None:

@@ -22,6 +22,11 @@ TASKS: list[tuple[str, dict[str, Any]]] = [
     ("gridworld", {}),
     ("gridworld", {"map": "S..G/.#.P/....", "slip": 0.0, "time_limit_steps": 7}),
     ("gym:Blackjack-v1", {}),
+    ("frozen-lake-8x8", {}),
+    ("slippery-gridworld", {}),
+    ("blackjack-cards", {}),
+    ("pendulum", {}),
+    ("minigrid-empty-5x5", {"time_limit_steps": 20}),
 ]
 
 

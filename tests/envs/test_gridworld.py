@@ -114,3 +114,21 @@ def test_the_picture_shows_where_the_walker_is() -> None:
     second = env.render()
     assert first.shape == (48, 144, 3) and first.dtype == np.uint8
     assert first[24, 24].tolist() == second[24, 72].tolist() == [40, 90, 200]
+
+
+def test_the_slippery_one_has_four_rooms_whose_doors_are_the_only_ways() -> None:
+    env = envs.make("slippery-gridworld", 1)
+    table = env.table()
+    assert table is not None and table.next_state.shape == (121, 4, 3)
+    assert table.probability[24, UP].tolist() == pytest.approx([2 / 3, 1 / 6, 1 / 6])
+    reached, fresh = {0}, {0}
+    while fresh:
+        fresh = {int(one) for state in fresh for one in table.next_state[state].ravel()} - reached
+        reached |= fresh
+    assert len(reached) == 121 - env.spec.protocol["map"].count("#")
+    doors = (2 * 11 + 5, 9 * 11 + 5, 5 * 11 + 1, 6 * 11 + 8)
+    without, fresh = {0}, {0}
+    while fresh:
+        fresh = {int(one) for state in fresh for one in table.next_state[state].ravel()} - without - set(doors)
+        without |= fresh
+    assert len(without) == 25  # a room of five by five

@@ -1,0 +1,401 @@
+"""What the whole DQN line shares: networks, target network, optimiser, replay, exploration, the update.
+
+An agent of the line is a `ValueKind` (what its network's outputs mean, and their loss) and a Config; every other
+improvement is a flag of `ValueConfig`. One update:
+
+    what follows   following(s') = the distribution of one action, the greatest by the target network's own value
+                   (DQN) or by the online network's (double), or of the soft policy's mixture (Munchausen)
+    loss           mean over the batch of w * loss(outputs(s, a), r + discount * following(s'))
+
+w are importance weights where replay is prioritised. Replay sums n rewards and gives the discount that belongs to them,
+0 where the game is over or a life was lost.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import Space
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from agents.acting import ActingSource
+from agents.core import Agent, Purpose, derived_seed, epsilon_greedy
+from agents.value_config import Presets, ValueConfig, resolved, without_image_options
+from agents.value_network import QNetwork
+from agents.value_targets import double_q_value, expected_under, munchausen_bonus, of_action, soft_entropy, soft_policy
+from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage
+from aprendiz.errors import ConfigError
+from aprendiz.impala import spectral_layers
+from aprendiz.loop import Outcome, crossed
+from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop, schedulable, set_learning_rate
+from aprendiz.replay import Batch, Replay
+from envs.core import Env, EnvSpec
+
+
+class ValueLoss(NamedTuple):
+    """What a batch costs."""
+
+    per_sample: Tensor
+    """[B], with gradients."""
+    target_mean: Tensor
+    """Scalar: the targets' mean."""
+    td_error: Tensor | None = None
+    """[B], without gradients: new priorities, where they are wanted."""
+
+
+class ValueKind:
+    """What a network's outputs mean. `outputs` numbers per action: [B, A] where that is 1, else [B, A, Z]."""
+
+    outputs: int = 1
+    cosines: int = 0
+    """Numbers that describe a quantile, where quantiles are implicit."""
+    taus: tuple[int, int, int] = (0, 0, 0)
+    """Implicit quantiles drawn for an update: of what is learned, of what follows, and for choosing an action."""
+
+    def __init__(self, config: Any, device: torch.device) -> None:
+        self.config = config
+
+    def distribution(self, outputs: Tensor) -> Tensor:
+        """What can be averaged over actions: values [B, A], probabilities or quantiles [B, A, Z]."""
+        return outputs
+
+    def q_values(self, distribution: Tensor) -> Tensor:
+        """Expected values [B, A] of what `distribution` gave."""
+        raise NotImplementedError
+
+    def loss(
+        self, chosen: Tensor, reward: Tensor, discount: Tensor, following: Tensor, taus: Tensor | None
+    ) -> ValueLoss:
+        """chosen: outputs of the actions taken, [B] or [B, Z]; reward, discount [B]; following [B] or [B, Z'], the
+        distribution of what comes next; taus [B, Z] that `chosen` belongs to, where they are implicit."""
+        raise NotImplementedError
+
+    def picture(self, distribution: Tensor) -> Tensor | None:
+        """[B, A, Z, 2]: values and their probabilities, of what `distribution` gave; None for a single value."""
+        return None
+
+
+class ValueAgent(Agent):
+    """Base of the DQN line. A subclass names its `Config`, its `kind` and its `preset_table`."""
+
+    precisions = ("fp32", "bf16")
+    kind: ClassVar[type[ValueKind]]
+    preset_table: ClassVar[Presets]
+
+    def __init__(
+        self,
+        config: Any,
+        observation_space: Space,
+        action_space: Space,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
+        if not isinstance(action_space, Discrete):
+            raise ConfigError(f"{type(self).__name__} chooses among Discrete actions, not {action_space}")
+        self.config, self.device, self.precision = config, torch.device(device), precision
+        self.actions = int(action_space.n)
+        self.value = self.kind(config, self.device)
+        kind = self.device.type
+        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+            self.online = self._network(observation_space)
+            self.target = self._network(observation_space)
+        self.target.load_state_dict(self.online.state_dict())
+        self.target.requires_grad_(False)
+        parameters = list(self.online.parameters())
+        if config.optimizer == "adam":
+            self.optimizer = adam(parameters, config.learning_rate, config.optimizer_epsilon, self.device)
+        else:
+            self.optimizer = rmsprop(parameters, config.learning_rate, 0.95, config.optimizer_epsilon, self.device)
+        if config.learning_rate_end is not None:
+            schedulable(self.optimizer, self.device)
+        self._spectral = spectral_layers(self.online)
+        # A frozen network needs its weights in the narrow format only once a copy, not once a batch.
+        self._narrow_target: QNetwork | None = None
+        if precision == "bf16" and self.device.type == "cpu" and not self._spectral:
+            self._narrow_target = copy.deepcopy(self.target).to(torch.bfloat16)
+        self.noise_size = self.online.noise_size
+        self._generator: np.random.Generator | None = None
+        """Of noise and quantiles in updates, where there are any."""
+        if self.noise_size or self.value.cosines:
+            self._generator = np.random.default_rng([seed, Purpose.NETWORK])
+        self._env_steps = 0
+        self._captured: CapturedStep | None = None
+
+    def _network(self, observation_space: Space) -> QNetwork:
+        config = self.config
+        return QNetwork(
+            config.backbone,
+            observation_space,
+            self.actions,
+            outputs=self.value.outputs,
+            dueling=config.dueling,
+            noisy_sigma=config.noisy_sigma if config.noisy else None,
+            cosines=self.value.cosines,
+            trunk_gradient_scale=config.trunk_gradient_scale,
+            options=config.backbone_options(),
+        ).to(self.device)
+
+    @classmethod
+    def presets(cls, spec: EnvSpec) -> dict[str, Any]:
+        named = dict(cls.preset_table[spec.observation_kind])
+        if spec.observation_kind == "image" and min(spec.observation_space.shape[1:]) < 36:  # type: ignore[index]
+            return {name: without_image_options(config) for name, config in named.items()}
+        return named
+
+    @classmethod
+    def resolve(cls, config: Any, budget_env_steps: int) -> Any:
+        return resolved(config, budget_env_steps)
+
+    # ---------------------------------------------------------------- acting
+
+    def make_source(self, env: Env, *, seed: int) -> ActingSource:
+        config, spec = self.config, env.spec
+        space = spec.observation_space
+        shape, dtype = space.shape or (), space.dtype
+        needed = Replay.bytes_needed(
+            config.replay_capacity, env.num_envs, shape, dtype, spec.frame_stack, config.n_step
+        )
+        replay = Replay(
+            config.replay_capacity,
+            env.num_envs,
+            shape,
+            dtype,
+            frame_stack=spec.frame_stack,
+            discount=config.discount,
+            n_step=config.n_step,
+            device=self.device,
+            storage=replay_storage(self.device, needed),
+            priority_exponent=config.priority_exponent if config.prioritized else None,
+        )
+        assert config.warmup_env_steps is not None, "resolve() comes first"
+        return ActingSource(
+            self,
+            env,
+            replay,
+            seed=seed,
+            batch_size=config.batch_size,
+            warmup_env_steps=max(config.warmup_env_steps, config.n_step * env.num_envs),
+            train_period_env_steps=config.train_period_env_steps,
+            clip_rewards=config.clip_rewards,
+            life_loss_ends_value=config.life_loss_ends_value,
+            overlap=learning_leaves_cores(self.device),
+            importance_exponent=self.importance_exponent if config.prioritized else None,
+        )
+
+    def exploration(self, env_steps: int) -> float:
+        config = self.config
+        assert config.exploration_env_steps is not None, "resolve() comes first"
+        if config.exploration_off_env_steps is not None and env_steps >= config.exploration_off_env_steps:
+            return 0.0
+        return linear_schedule(
+            config.exploration_start, config.exploration_end, config.exploration_env_steps, env_steps
+        )
+
+    def importance_exponent(self, env_steps: int) -> float:
+        """beta of prioritised replay after so many environment steps."""
+        config = self.config
+        assert config.importance_env_steps is not None, "resolve() comes first"
+        return linear_schedule(config.importance_start, config.importance_end, config.importance_env_steps, env_steps)
+
+    def act(self, observations: NDArray[Any], explore: float, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Noisy layers act by their means; `act_in_training` adds the noise."""
+
+        def greedy() -> NDArray[np.int64]:
+            return self._q_values(observations).argmax(dim=1).cpu().numpy()
+
+        return epsilon_greedy(greedy, len(observations), self.actions, explore, generator)
+
+    def act_in_training(
+        self, observations: NDArray[Any], env_steps: int, generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """As `act`, with noise of its own for each environment where layers are noisy."""
+        if not self.noise_size:
+            return self.act(observations, self.exploration(env_steps), generator)
+        noise = generator.standard_normal((len(observations), self.noise_size), dtype=np.float32)
+
+        def greedy() -> NDArray[np.int64]:
+            return self._q_values(observations, noise).argmax(dim=1).cpu().numpy()
+
+        return epsilon_greedy(greedy, len(observations), self.actions, self.exploration(env_steps), generator)
+
+    def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """`q_values` [N, A]; of a distribution also `distribution` [N, A, Z, 2], Z values and their probabilities."""
+        found = self._distribution(observations)
+        picture = self.value.picture(found)
+        thought = {"q_values": self.value.q_values(found).cpu().numpy()}
+        return thought if picture is None else thought | {"distribution": picture.cpu().numpy()}
+
+    def _q_values(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
+        return self.value.q_values(self._distribution(observations, noise))
+
+    @torch.no_grad()
+    def _distribution(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
+        count, quantiles = len(observations), self.value.taus[2]
+        taus = None
+        if quantiles:  # the middle of each share, so that what is thought is no matter of chance
+            taus = ((torch.arange(quantiles, device=self.device) + 0.5) / quantiles).expand(count, -1)
+        with autocast(self.device, self.precision):
+            shown = torch.from_numpy(observations).to(self.device)
+            drawn = None if noise is None else torch.from_numpy(noise).to(self.device)
+            return self.value.distribution(self.online(shown, drawn, taus).float())
+
+    # ---------------------------------------------------------------- learning
+
+    def update(self, batch: Batch) -> Outcome:
+        inputs = {
+            "observation": batch.observation,
+            "action": batch.action,
+            "reward": batch.reward,
+            "discount": batch.discount,
+            "next_observation": batch.next_observation,
+        }
+        if batch.weights is not None:
+            inputs["weights"] = batch.weights
+        if self._generator is not None:
+            inputs |= self._draw(len(batch.action), self._generator)
+        config = self.config
+        if config.learning_rate_end is not None:
+            assert config.learning_rate_env_steps is not None, "resolve() comes first"
+            ends = config.learning_rate_end, config.learning_rate_env_steps
+            set_learning_rate(self.optimizer, linear_schedule(config.learning_rate, *ends, batch.env_steps))
+        if self.device.type == "cuda":
+            if self._captured is None:
+                self._captured = CapturedStep(self._gradient_step, inputs, self._tensors)
+            found = self._captured(inputs)
+        else:
+            found = self._gradient_step(inputs)
+        if crossed(self._env_steps, batch.env_steps, config.target_period_env_steps):
+            self._copy_to_target()
+        self._env_steps = batch.env_steps
+        if "td_error" in found:
+            return Outcome(found, {"td_error": found.pop("td_error")})
+        return Outcome(found)
+
+    def _draw(self, batch_size: int, generator: np.random.Generator) -> dict[str, Tensor]:
+        """What is random in an update, from outside, so that a captured one can be given it."""
+        drawn: dict[str, NDArray[np.float32]] = {}
+        if self.noise_size:  # of the online network, of the target network, and for choosing the next action
+            drawn["noise"] = generator.standard_normal((3, self.noise_size), dtype=np.float32)
+        for name, count in zip(("taus", "next_taus", "policy_taus"), self.value.taus, strict=True):
+            if count:
+                drawn[name] = generator.random((batch_size, count), dtype=np.float32)
+        return {name: torch.from_numpy(numbers).to(self.device) for name, numbers in drawn.items()}
+
+    def _gradient_step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        for layer in self._spectral:
+            layer.iterate()
+        noise, taus = batch.get("noise"), batch.get("taus")
+        with autocast(self.device, self.precision):
+            with torch.no_grad():
+                reward, following = self._what_follows(batch)
+            of_online = None if noise is None else noise[0]
+            outputs = self.online(batch["observation"], of_online, taus).float()  # [B, A] or [B, A, Z]
+        chosen = of_action(outputs, batch["action"])  # [B] or [B, Z]
+        found = self.value.loss(chosen, reward, batch["discount"], following, taus)
+        weights = batch.get("weights")
+        loss = found.per_sample.mean() if weights is None else (weights * found.per_sample).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.max_gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.online.parameters(), self.config.max_gradient_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            q_values = self.value.q_values(self.value.distribution(outputs))
+            metrics = {"loss": loss.detach(), "q_mean": q_values.mean(), "target_mean": found.target_mean}
+        return metrics if found.td_error is None else metrics | {"td_error": found.td_error}
+
+    def _what_follows(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Reward [B], and the distribution [B] or [B, Z] of what it is followed by."""
+        config, reward = self.config, batch["reward"]
+        network = self._narrow_target or self.target
+        noise = batch.get("noise")
+        of_target, of_choice = (None, None) if noise is None else (noise[1], noise[2])
+        q_values, distribution = self._judge(network, batch["next_observation"], of_target, batch)
+        if config.munchausen:
+            policy, log_policy = soft_policy(q_values, config.munchausen_temperature)
+            now, _ = self._judge(network, batch["observation"], of_target, batch, distribution=False)
+            _, log_policy_now = soft_policy(now, config.munchausen_temperature)
+            scale, lowest = config.munchausen_scale, config.munchausen_lowest
+            bonus = munchausen_bonus(log_policy_now, batch["action"], scale, lowest)
+            # Entropy shifts all that follows alike, and so does a reward.
+            reward = reward + bonus + batch["discount"] * soft_entropy(policy, log_policy)
+            return reward, expected_under(policy, distribution)
+        if config.double:
+            chooser, _ = self._judge(self.online, batch["next_observation"], of_choice, batch, distribution=False)
+            if distribution.ndim == 2:
+                return reward, double_q_value(chooser, distribution)
+            return reward, of_action(distribution, chooser.argmax(dim=1))
+        if distribution.ndim == 2:
+            return reward, distribution.max(dim=1).values
+        return reward, of_action(distribution, q_values.argmax(dim=1))
+
+    def _judge(
+        self,
+        network: QNetwork,
+        observation: Tensor,
+        noise: Tensor | None,
+        batch: dict[str, Tensor],
+        *,
+        distribution: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Values [B, A] and (the same, unless quantiles are implicit) the distribution to learn from."""
+        if not self.value.cosines:
+            found = self.value.distribution(network(observation, noise).float())
+            return self.value.q_values(found), found
+        features = network.backbone(observation)
+        judged = network.values(features, noise, batch["policy_taus"]).float()
+        if not distribution:
+            return self.value.q_values(judged), judged
+        return self.value.q_values(judged), network.values(features, noise, batch["next_taus"]).float()
+
+    @torch.no_grad()
+    def _copy_to_target(self) -> None:
+        torch._foreach_copy_(list(self.target.state_dict().values()), list(self.online.state_dict().values()))
+        self._narrow()
+
+    @torch.no_grad()
+    def _narrow(self) -> None:
+        if self._narrow_target is not None:
+            torch._foreach_copy_(
+                list(self._narrow_target.state_dict().values()), list(self.target.state_dict().values())
+            )
+
+    # ---------------------------------------------------------------- saving
+
+    def _tensors(self) -> list[Tensor]:
+        moments = [t for state in self.optimizer.state.values() for t in state.values() if isinstance(t, Tensor)]
+        return [*self.online.state_dict().values(), *self.target.state_dict().values(), *moments]
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {"online": self.online, "target": self.target}
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "env_steps": self._env_steps,
+        }
+        return state if self._generator is None else state | {"generator": self._generator.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self._env_steps = state["env_steps"]
+        if self._generator is not None:
+            self._generator.bit_generator.state = state["generator"]
+        self._narrow()
+        self._captured = None  # the optimiser's tensors are new ones
+
+
+__all__ = ["ValueAgent", "ValueConfig", "ValueKind", "ValueLoss"]

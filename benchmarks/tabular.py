@@ -1,0 +1,133 @@
+"""The tabular agents: updates a second on one core, and how close their greedy policies come to value iteration.
+
+Speed: chunks over the environment's own transition table, compiled before the clock starts, random numbers included;
+the median of several rounds, agents by turns. Quality: `agents.train TASK --agent AGENT --seed S` as a user types it,
+then the greedy policy of the last table is evaluated exactly (a linear solve) and compared with value iteration.
+
+    python -m benchmarks.tabular [--seeds 5] [--rounds 5] [--no-commands]
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aprendiz.cli import main, parse
+from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
+
+AGENTS = ("q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda")
+TASKS: dict[str, tuple[str, ...]] = {
+    "gridworld": ("gridworld", "--slip", "0"),
+    "gridworld, slippery": ("gridworld",),
+    "slippery-gridworld": ("slippery-gridworld",),
+    "frozen-lake": ("frozen-lake",),
+    "frozen-lake-8x8": ("frozen-lake-8x8",),
+    "taxi": ("taxi",),
+    "cliff-walking": ("cliff-walking",),
+}
+MEASURED_ENV_STEPS = 1_000_000
+
+
+def updates_per_second(agent_name: str, task: str, rounds: int) -> dict[str, list[float]]:
+    """Of one agent in one environment, on one thread: by the clock, and by the processor's time, which other programs
+    hardly touch."""
+    import envs
+    from agents import AGENTS as REGISTRY
+
+    cls = REGISTRY.get(agent_name)
+    env = envs.make(task, 1)
+    config = cls.resolve(cls.presets(env.spec)["default"], env.spec.default_env_steps)
+    agent = cls(config, env.spec.observation_space, env.spec.action_space, seed=0)
+    source = agent.make_source(env, seed=0)
+
+    def learn(env_steps: int) -> None:
+        while env_steps > 0:
+            work = source.next(env_steps)
+            source.feedback(work.batch, agent.update(work.batch))
+            env_steps -= work.units
+
+    learn(20_000)  # compiles
+    rates: dict[str, list[float]] = {"clock": [], "processor": []}
+    for _ in range(rounds):
+        started = time.perf_counter(), time.process_time()
+        learn(MEASURED_ENV_STEPS)
+        rates["clock"].append(MEASURED_ENV_STEPS / (time.perf_counter() - started[0]))
+        rates["processor"].append(MEASURED_ENV_STEPS / (time.process_time() - started[1]))
+    return rates
+
+
+def trained(agent_name: str, task: str, seed: int, runs: Path) -> dict[str, Any]:
+    """One run through the command, and what its greedy policy is worth."""
+    from agents.saved import load_saved
+    from agents.value_iteration import greedy_policy, policy_value, start_value, value_iteration
+    from aprendiz.run import Run
+
+    words = [*TASKS[task], "--agent", agent_name, "--seed", str(seed), "--wandb", "disabled", "--no-video"]
+    command = [sys.executable, "-m", "agents.train", *words]
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, env=os.environ | {"APRENDIZ_RUNS": str(runs)}, check=True, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - started
+    found = re.search(rf"{re.escape(str(runs))}/\S+", done.stdout)
+    assert found is not None, done.stdout
+    saved = load_saved(Run.open(Path(found.group())), "last", "cpu")
+    table = saved.make_env(1).table()
+    assert table is not None
+    discount = saved.agent.config.discount
+    optimal = start_value(table, value_iteration(table, discount)[0])
+    learned = start_value(table, policy_value(table, greedy_policy(saved.agent.q), discount))  # type: ignore[attr-defined]
+    gap = (optimal - learned) / abs(optimal)
+    return {"seed": seed, "optimal": optimal, "learned": learned, "gap": gap, "seconds": seconds}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(BenchmarkOptions):
+    seeds: int = 5
+    """Runs of each agent and task, with seeds 1, 2, ..."""
+    rounds: int = 5
+    """Rounds of 1,000,000 steps for the speed."""
+    agents: tuple[str, ...] = AGENTS
+    """Which agents."""
+    tasks: tuple[str, ...] = tuple(TASKS)
+    """Which tasks, for the quality; the speed is measured in frozen-lake, taxi and cliff-walking."""
+    commands: bool = True
+    """Whether to train through the command; without, only the speed is measured."""
+
+
+def run(argv: list[str]) -> int:
+    options: Options = parse(Options, argv, prog="python -m benchmarks.tabular", description=__doc__ or "")
+    before = machine()
+    speed: dict[str, dict[str, Any]] = {}
+    rows = [("million updates a second", "frozen-lake", "taxi", "cliff-walking", "the same of processor time", "", "")]
+    for name in options.agents:
+        measured = {}
+        for task in ("frozen-lake", "taxi", "cliff-walking"):
+            rates = updates_per_second(name, task, options.rounds)
+            measured[task] = {kind: spread(values) for kind, values in rates.items()}
+        speed[name] = measured
+        kinds = [rates[kind]["median"] for kind in ("clock", "processor") for rates in measured.values()]
+        rows.append((name, *(f"{median / 1e6:.2f}" for median in kinds)))
+    print_table(rows)
+    quality: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.agents if options.commands else ():
+            quality[name] = {}
+            for task in options.tasks:
+                found = [trained(name, task, seed, Path(folder)) for seed in range(1, options.seeds + 1)]
+                quality[name][task] = found
+                worst, slowest = max(one["gap"] for one in found), max(one["seconds"] for one in found)
+                print(f"{name}, {task}: greatest gap {worst:.2%} of {len(found)}, at most {slowest:.1f} s", flush=True)
+    write_result("tabular", options, {"updates_per_second": speed, "quality": quality}, before)
+    return 0
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,593 @@
+"""The DQN line together: each learns a small task, flags combine, updates against loops, noise, schedules, saving."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete
+
+import envs
+from agents import AGENTS
+from agents.btr import BTR, BTRConfig
+from agents.c51 import C51Config
+from agents.dqn import DQNConfig
+from agents.iqn import IQN, IQNConfig
+from agents.qr_dqn import QRDQNConfig
+from agents.rainbow import Rainbow, RainbowConfig
+from agents.value_based import ValueAgent
+from agents.value_config import ValueConfig
+from aprendiz import checkpoint
+from aprendiz.backbones import MLP
+from aprendiz.errors import ConfigError
+from aprendiz.impala import spectral_layers
+from aprendiz.replay import Batch
+
+LINE = [
+    "dqn",
+    "double-dqn",
+    "dueling-dqn",
+    "prioritized-dqn",
+    "n-step-dqn",
+    "noisy-dqn",
+    "c51",
+    "qr-dqn",
+    "iqn",
+    "munchausen-dqn",
+    "rainbow",
+    "btr",
+]
+DISTRIBUTIONAL = ["c51", "qr-dqn", "iqn", "rainbow", "btr"]
+VECTOR = Box(-1.0, 1.0, (4,), np.float32)
+IMAGE = Box(0, 255, (4, 84, 84), np.uint8)
+ACTIONS = 3
+CPU = torch.device("cpu")
+
+
+class Small(MLP):
+    """Two layers of 64."""
+
+    def __init__(self, observation_space: Any, *, trunk: bool = False, layer_norm: str = "none") -> None:
+        super().__init__(observation_space, hidden=(64, 64), trunk=trunk, layer_norm=layer_norm)
+
+
+def make_agent(
+    name: str, space: Any = VECTOR, *, seed: int = 0, precision: str = "fp32", actions: int = ACTIONS, **changes: Any
+) -> Any:
+    agent = AGENTS.get(name)
+    kind = "image" if space is IMAGE else "vector"
+    small = {"batch_size": 8, "num_envs": 2} | ({} if space is IMAGE else {"backbone": f"{__name__}:Small"})
+    config = dataclasses.replace(agent.preset_table[kind]["default"], **{**small, **changes})
+    return agent(agent.resolve(config, 1000), space, Discrete(actions), seed=seed, precision=precision)
+
+
+def make_batch(agent: Any, space: Any = VECTOR, *, seed: int = 0, size: int = 8, env_steps: int = 0) -> Batch:
+    generator = np.random.default_rng(seed)
+    batch = Batch.random(space.shape, space.dtype, ACTIONS, size, CPU, generator)
+    batch.reward = torch.from_numpy(generator.standard_normal(size, dtype=np.float32))
+    batch.discount = torch.from_numpy(np.where(generator.random(size) < 0.3, 0.0, 0.9).astype(np.float32))
+    batch.env_steps = env_steps
+    if agent.config.prioritized:
+        batch.weights = torch.from_numpy(generator.random(size).astype(np.float32))
+    return batch
+
+
+def parameters(agent: Any) -> dict[str, np.ndarray]:
+    return {name: tensor.detach().numpy().copy() for name, tensor in agent.online.state_dict().items()}
+
+
+# Learning
+
+
+def corridor() -> Batch:
+    """Four rooms in a row, all that can happen in them: action 1 goes on, out of the last room for a reward of 1;
+    action 0 stays. The value of going on is 0.8 to the power of the rooms that are left."""
+    room = torch.arange(4).repeat_interleave(2)
+    action = torch.tensor([0, 1] * 4)
+    last = (room == 3) & (action == 1)
+    following = torch.where(last, room, room + action)
+    one_hot = torch.eye(4)
+    return Batch(
+        observation=one_hot[room],
+        action=action,
+        reward=last.float(),
+        discount=torch.where(last, 0.0, 0.8),
+        next_observation=one_hot[following],
+        indices=np.zeros((8, 2), np.int64),
+    )
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_every_agent_learns_a_corridor(name: str) -> None:
+    agent_class = AGENTS.get(name)
+    config = dataclasses.replace(
+        agent_class.preset_table["vector"]["default"],
+        backbone=f"{__name__}:Small",
+        learning_rate=3e-3,
+        target_period_env_steps=10,
+        **({"value_min": -2.0, "value_max": 2.0, "atoms": 41} if hasattr(agent_class.Config, "atoms") else {}),
+    )
+    agent: ValueAgent = agent_class(agent_class.resolve(config, 1000), VECTOR, Discrete(2), seed=0)
+    batch = corridor()
+    batch.weights = torch.ones(8) if config.prioritized else None
+    rooms = np.eye(4, dtype=np.float32)
+    for step in range(300):
+        batch.env_steps = step
+        agent.update(batch)
+    q_values = agent.inspect(rooms)["q_values"]
+    np.testing.assert_array_equal(q_values.argmax(axis=1), 1)
+    if not config.munchausen:  # whose values count the entropy of the policy, too
+        np.testing.assert_allclose(q_values[:, 1], 0.8 ** np.arange(3, -1, -1), atol=0.12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", LINE)
+def test_every_agent_solves_cartpole(name: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from agents.core import Purpose
+    from agents.play import game_seeds, play_games
+    from agents.saved import make_env_of, open_agent
+    from agents.train import run_command
+    from aprendiz.run import Run
+
+    monkeypatch.setenv("APRENDIZ_RUNS", str(tmp_path))
+    arguments = ["--agent", name, "--steps", "50_000", "--seed", str(seed), "--wandb", "disabled", "--no-video"]
+    assert run_command(["cartpole", *arguments]) == 0
+    run = Run.open("latest", kind="agents")
+    seeds = game_seeds(run.seed, 100, Purpose.EVALUATION)
+    assert play_games(open_agent(run, "best"), make_env_of(run), seeds, explore=0.0).scores.mean() >= 475
+
+
+# One update
+
+
+@pytest.mark.parametrize("name", ["prioritized-dqn", "rainbow", "btr", "qr-dqn", "dqn"])
+def test_importance_weights_count_in_every_loss(name: str) -> None:
+    losses = []
+    for which in (slice(0, 4), slice(4, 8), slice(0, 8)):
+        agent = make_agent(name, prioritized=True)
+        batch = make_batch(agent)
+        assert batch.weights is not None
+        batch.weights = torch.zeros(8)
+        batch.weights[which] = 2.0
+        losses.append(float(agent.update(batch).metrics["loss"]))
+    assert losses[0] != losses[1]
+    assert losses[0] + losses[1] == pytest.approx(losses[2], rel=1e-4)
+
+
+def test_weights_scale_the_gradient() -> None:
+    moved = []
+    for weight in (0.25, 1.0):
+        agent = make_agent("prioritized-dqn", optimizer="rmsprop", optimizer_epsilon=1e6)
+        before, batch = parameters(agent), make_batch(agent)
+        batch.weights = torch.full((8,), weight)
+        agent.update(batch)
+        moved.append(parameters(agent)["head.bias"] - before["head.bias"])
+    np.testing.assert_allclose(4 * moved[0], moved[1], rtol=1e-2)
+
+
+def test_td_errors_are_the_new_priorities() -> None:
+    agent = make_agent("prioritized-dqn")
+    batch = make_batch(agent)
+    with torch.no_grad():
+        q_values = agent.online(batch.observation).gather(1, batch.action[:, None]).squeeze(1)
+        chosen = agent.online(batch.next_observation).argmax(dim=1, keepdim=True)
+        following = agent.target(batch.next_observation).gather(1, chosen).squeeze(1)
+    expected = (batch.reward + batch.discount * following - q_values).abs()
+    torch.testing.assert_close(agent.update(batch).per_sample["td_error"], expected)
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_errors_are_given_back_where_they_are_wanted_and_nowhere_else(name: str) -> None:
+    agent = make_agent(name)
+    per_sample = agent.update(make_batch(agent)).per_sample
+    assert set(per_sample) == ({"td_error"} if agent.config.prioritized else set())
+    for error in per_sample.values():
+        assert error.shape == (8,) and not error.requires_grad and (error >= 0).all()
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_targets_are_constants(name: str) -> None:
+    agent = make_agent(name)
+    before = copy.deepcopy(agent.target.state_dict())
+    for seed in range(3):
+        agent.update(make_batch(agent, seed=seed))
+    assert all(torch.equal(before[key], tensor) for key, tensor in agent.target.state_dict().items())
+    assert all(parameter.grad is None for parameter in agent.target.parameters())
+
+
+def apart(agent: Any, scale: float = 0.5) -> None:
+    """Makes the target network another one than the online network."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in agent.target.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+@pytest.mark.parametrize("name", ["dqn", "c51", "qr-dqn"])
+@pytest.mark.parametrize("how", ["greedy", "double", "munchausen"])
+def test_what_follows_equals_a_loop(name: str, how: str) -> None:
+    agent = make_agent(name, double=how == "double", munchausen=how == "munchausen", munchausen_temperature=0.3)
+    apart(agent)
+    batch = make_batch(agent)
+    tensors = {field: getattr(batch, field) for field in ("observation", "action", "reward", "next_observation")}
+    with torch.no_grad():
+        reward, following = agent._what_follows(tensors | {"discount": batch.discount})
+        outputs = agent.target(batch.next_observation)
+        distribution = agent.value.distribution(outputs)
+        q_target = agent.value.q_values(distribution).numpy().astype(np.float64)
+        q_online = agent.value.q_values(agent.value.distribution(agent.online(batch.next_observation))).numpy()
+        q_now = agent.value.q_values(agent.value.distribution(agent.target(batch.observation))).numpy()
+    for b in range(8):
+        if how == "munchausen":
+            log_policy = q_target[b] - q_target[b].max()
+            log_policy = log_policy - 0.3 * np.log(np.exp(log_policy / 0.3).sum())
+            policy = np.exp(log_policy / 0.3)
+            log_now = q_now[b] - q_now[b].max()
+            log_now = log_now - 0.3 * np.log(np.exp(log_now / 0.3).sum())
+            expected = sum(policy[a] * distribution[b, a].numpy() for a in range(ACTIONS))
+            entropy = -(policy * log_policy).sum()
+            bonus = 0.9 * min(max(log_now[int(batch.action[b])], -1.0), 0.0)
+            expected_reward = float(batch.reward[b]) + bonus + float(batch.discount[b]) * entropy
+        else:
+            best = int((q_online if how == "double" else q_target)[b].argmax())
+            expected, expected_reward = distribution[b, best].numpy(), float(batch.reward[b])
+        np.testing.assert_allclose(following[b].numpy(), expected, rtol=1e-4, atol=1e-5)
+        assert float(reward[b]) == pytest.approx(expected_reward, rel=1e-4, abs=1e-5)
+
+
+# Flags
+
+
+@pytest.mark.parametrize("name", ["dqn", "c51", "qr-dqn", "iqn"])
+@pytest.mark.parametrize("target", ["greedy", "double", "munchausen"])
+def test_improvements_combine(name: str, target: str) -> None:
+    agent = make_agent(
+        name,
+        double=target == "double",
+        munchausen=target == "munchausen",
+        dueling=True,
+        noisy=True,
+        prioritized=True,
+        n_step=3,
+        layer_norm="last",
+        max_gradient_norm=10.0,
+    )
+    before = parameters(agent)
+    outcome = agent.update(make_batch(agent))
+    assert np.isfinite(float(outcome.metrics["loss"])) and "td_error" in outcome.per_sample
+    assert all((before[key] != after).any() for key, after in parameters(agent).items())
+
+
+@pytest.mark.parametrize("config", [DQNConfig, C51Config, QRDQNConfig, IQNConfig, BTRConfig, RainbowConfig])
+def test_a_soft_policy_has_no_double(config: type[ValueConfig]) -> None:
+    with pytest.raises(ConfigError, match="--no-double or --no-munchausen"):
+        config(munchausen=True, double=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbone_width": 0},
+        {"max_pool": -1},
+        {"priority_exponent": 1.5},
+        {"importance_start": -0.1},
+        {"importance_env_steps": -1},
+        {"noisy_sigma": 0.0},
+        {"munchausen_temperature": 0.0},
+        {"munchausen_scale": 2.0},
+        {"munchausen_lowest": 1.0},
+        {"max_gradient_norm": 0.0},
+        {"learning_rate_end": -1.0},
+        {"learning_rate_env_steps": -1},
+        {"exploration_off_env_steps": -1},
+        {"trunk_gradient_scale": 1.5},
+    ],
+)
+def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ConfigError) as error:
+        ValueConfig(**wrong)
+    assert name in str(error.value) and str(value) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_a_backbone_cannot_do_is_said_in_one_line() -> None:
+    with pytest.raises(ConfigError, match="nature-cnn has no width") as error:
+        make_agent("dqn", IMAGE, backbone_width=2)
+    assert "\n" not in str(error.value)
+
+
+def test_each_agent_is_what_its_name_says() -> None:
+    flags = ("double", "dueling", "prioritized", "noisy", "munchausen")
+    found = {name: {flag for flag in flags if getattr(AGENTS.get(name).Config(), flag)} for name in LINE}
+    assert found == {
+        "dqn": set(),
+        "double-dqn": {"double"},
+        "dueling-dqn": {"double", "dueling"},
+        "prioritized-dqn": {"double", "prioritized"},
+        "n-step-dqn": set(),
+        "noisy-dqn": {"noisy"},
+        "c51": set(),
+        "qr-dqn": set(),
+        "iqn": set(),
+        "munchausen-dqn": {"munchausen"},
+        "rainbow": {"double", "dueling", "prioritized", "noisy"},
+        "btr": {"dueling", "prioritized", "noisy", "munchausen"},
+    }
+    assert AGENTS.get("n-step-dqn").Config().n_step == RainbowConfig().n_step == BTRConfig().n_step == 3
+
+
+@pytest.mark.parametrize("name", LINE)
+@pytest.mark.parametrize("kind", ["image", "vector", "discrete"])
+def test_presets_keep_what_makes_the_agent(name: str, kind: str) -> None:
+    agent = AGENTS.get(name)
+    plain = agent.Config()
+    for preset in agent.preset_table[kind].values():
+        for flag in ("double", "dueling", "prioritized", "noisy", "munchausen"):
+            assert getattr(preset, flag) == getattr(plain, flag) or (name == "qr-dqn" and flag == "double")
+        assert preset.noisy is False or name == "btr" or preset.exploration_start == 0.0
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_every_preset_makes_an_agent_that_learns(name: str) -> None:
+    agent_class = AGENTS.get(name)
+    for kind, space in (("vector", VECTOR), ("discrete", Discrete(5))):
+        for config in agent_class.preset_table[kind].values():
+            agent = agent_class(agent_class.resolve(config, 1000), space, Discrete(2), seed=0)
+            observations = np.arange(4) if kind == "discrete" else np.zeros((4, 4), np.float32)
+            assert agent.act(observations, 0.0, np.random.default_rng(0)).shape == (4,)
+
+
+def test_rainbow_has_the_numbers_of_its_table() -> None:
+    config = Rainbow.preset_table["image"]["paper"]
+    expected = {
+        "optimizer": "adam",
+        "learning_rate": 6.25e-5,
+        "optimizer_epsilon": 1.5e-4,
+        "warmup_env_steps": 20_000,
+        "target_period_env_steps": 8_000,
+        "exploration_end": 0.0,
+        "noisy_sigma": 0.5,
+        "priority_exponent": 0.5,
+        "importance_start": 0.4,
+        "importance_end": 1.0,
+        "n_step": 3,
+        "atoms": 51,
+        "value_min": -10.0,
+        "value_max": 10.0,
+    }
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_beyond_the_rainbow_has_the_numbers_of_its_paper() -> None:
+    config = BTR.preset_table["image"]["paper"]
+    expected = {
+        "backbone": "impala-cnn",
+        "backbone_width": 2,
+        "spectral_norm": True,
+        "max_pool": 6,
+        "num_envs": 64,
+        "discount": 0.997,
+        "n_step": 3,
+        "priority_exponent": 0.2,
+        "importance_start": 0.45,
+        "importance_end": 0.45,
+        "learning_rate": 1e-4,
+        "optimizer_epsilon": 0.005 / 256,
+        "batch_size": 256,
+        "replay_capacity": 2**20,
+        "train_period_env_steps": 64,
+        "target_period_env_steps": 500 * 64,
+        "quantiles": 8,
+        "cosines": 64,
+        "munchausen_scale": 0.9,
+        "munchausen_temperature": 0.03,
+        "max_gradient_norm": 10.0,
+    }
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_beyond_the_rainbow_is_made_of_its_parts() -> None:
+    agent = make_agent("btr", IMAGE, backbone_width=2)
+    assert len(spectral_layers(agent.online)) == 12
+    assert agent.online.backbone.features == 64 * 6 * 6
+    assert agent.online.value is not None and agent.online.noise_size == 2 * (2304 + 512 + 512) + ACTIONS + 1
+    before = spectral_layers(agent.online)[0].u.clone()
+    outcome = agent.update(make_batch(agent, IMAGE))
+    assert np.isfinite(float(outcome.metrics["loss"]))
+    assert not torch.equal(before, spectral_layers(agent.online)[0].u)
+
+
+# Acting and looking
+
+
+def test_training_explores_by_noise_and_evaluation_does_not() -> None:
+    agent = make_agent("noisy-dqn", noisy_sigma=3.0)
+    observations = np.ones((64, 4), np.float32)
+    training = [agent.act_in_training(observations, 10**6, np.random.default_rng(seed)) for seed in range(4)]
+    evaluating = [agent.act(observations, 0.0, np.random.default_rng(seed)) for seed in range(4)]
+    assert len({tuple(actions) for actions in training}) == 4
+    assert len(set(training[0].tolist())) > 1  # each environment has noise of its own
+    assert len({tuple(actions) for actions in evaluating}) == 1 and len(set(evaluating[0].tolist())) == 1
+    again = agent.act_in_training(observations, 10**6, np.random.default_rng(0))
+    np.testing.assert_array_equal(training[0], again)
+
+
+def test_noise_is_drawn_whether_it_is_needed_or_not() -> None:
+    following = []
+    for start in (0.0, 1.0):
+        agent, generator = make_agent("noisy-dqn", exploration_start=start, exploration_end=start), None
+        generator = np.random.default_rng(0)
+        agent.act_in_training(np.ones((2, 4), np.float32), 0, generator)
+        following.append(generator.random())
+    assert following[0] == following[1]
+
+
+def test_exploration_ends_where_noise_takes_over() -> None:
+    agent = make_agent("btr", exploration_env_steps=100, exploration_off_env_steps=500, exploration_end=0.01)
+    assert [agent.exploration(at) for at in (0, 100, 499, 500, 10**9)] == [1.0, 0.01, 0.01, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONAL)
+def test_a_distribution_is_shown_with_its_probabilities(name: str) -> None:
+    agent = make_agent(name)
+    thought = agent.inspect(np.random.default_rng(0).standard_normal((5, 4), dtype=np.float32))
+    values, probabilities = thought["distribution"][..., 0], thought["distribution"][..., 1]
+    assert thought["distribution"].dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose((values * probabilities).sum(axis=-1), thought["q_values"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_narrow_numbers_are_close_to_wide_ones(name: str) -> None:
+    exact, mixed = (make_agent(name, IMAGE, precision=precision) for precision in ("fp32", "bf16"))
+    observations = make_batch(exact, IMAGE, size=2).observation.numpy()
+    q_exact, q_mixed = (agent.inspect(observations)["q_values"] for agent in (exact, mixed))
+    np.testing.assert_allclose(q_mixed, q_exact, atol=0.05 * np.abs(q_exact).max() + 5e-3)
+
+
+@pytest.mark.parametrize("name", ["iqn", "btr", "noisy-dqn"])
+def test_updates_draw_anew_each_time(name: str) -> None:
+    agent = make_agent(name)
+    assert agent._generator is not None
+    first, second = (agent._draw(8, agent._generator) for _ in range(2))
+    for key in first:
+        assert not torch.equal(first[key], second[key])
+    if name != "iqn":
+        assert first["noise"].shape == (3, agent.noise_size)
+    if name != "noisy-dqn":
+        shapes = [first[key].shape[1] for key in ("taus", "next_taus", "policy_taus")]
+        assert shapes == [agent.config.quantiles, agent.config.target_quantiles, agent.config.policy_quantiles]
+
+
+def test_fractions_for_choosing_judging_and_learning_are_different_ones() -> None:
+    agent = make_agent("iqn", quantiles=4, target_quantiles=4, policy_quantiles=4)
+    assert agent._generator is not None
+    drawn = agent._draw(8, agent._generator)
+    assert not torch.equal(drawn["taus"], drawn["next_taus"])
+    assert not torch.equal(drawn["next_taus"], drawn["policy_taus"])
+    assert isinstance(agent, IQN)
+
+
+# Schedules and saving
+
+
+def test_the_learning_rate_falls_with_environment_steps() -> None:
+    agent = make_agent("dqn", learning_rate=1e-3, learning_rate_end=0.0, learning_rate_env_steps=100)
+    rates = []
+    for at in (0, 25, 100, 500):
+        agent.update(make_batch(agent, env_steps=at))
+        rates.append(float(agent.optimizer.param_groups[0]["lr"]))
+    assert rates == pytest.approx([1e-3, 7.5e-4, 0.0, 0.0])
+
+
+def test_schedules_become_numbers_of_steps_once() -> None:
+    agent_class = AGENTS.get("prioritized-dqn")
+    config = dataclasses.replace(agent_class.preset_table["vector"]["default"], learning_rate_end=0.0)
+    resolved = agent_class.resolve(config, 10_000)
+    assert (resolved.importance_env_steps, resolved.learning_rate_env_steps) == (10_000, 10_000)
+    assert agent_class.resolve(resolved, 99) == resolved
+    agent = agent_class(resolved, VECTOR, Discrete(2), seed=0)
+    assert [agent.importance_exponent(at) for at in (0, 5_000, 10_000, 10**9)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
+
+
+def test_gradients_are_scaled_down_together() -> None:
+    agent = make_agent("dqn", max_gradient_norm=1e-3)
+    batch = make_batch(agent)
+    batch.reward *= 100
+    agent.update(batch)
+    norm = torch.cat([p.grad.flatten() for p in agent.online.parameters() if p.grad is not None]).norm()
+    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_a_saved_agent_goes_on_exactly(tmp_path: Path, name: str) -> None:
+    agent = make_agent(name, target_period_env_steps=10)
+    for number in range(3):
+        agent.update(make_batch(agent, seed=number, env_steps=4 * number))
+    checkpoint.save(tmp_path / "saved", agent.state_dict())
+    resumed = make_agent(name, seed=99, target_period_env_steps=10)
+    resumed.load_state_dict(checkpoint.load(tmp_path / "saved"))
+    for number in range(3, 6):
+        for one in (agent, resumed):
+            one.update(make_batch(agent, seed=number, env_steps=4 * number))
+        ours, theirs = parameters(agent), parameters(resumed)
+        assert all((ours[key] == theirs[key]).all() for key in ours)
+
+
+def test_a_run_of_the_first_version_of_dqn_is_still_read() -> None:
+    agent = make_agent("dqn")
+    assert set(agent.state_dict()) == {"online", "target", "optimizer", "env_steps"}
+    assert {"head.weight", "head.bias"} < set(agent.state_dict()["online"])
+
+
+def play(source: Any, agent: Any, until: int) -> list[float]:
+    losses = []
+    while source.env_steps < until:
+        work = source.next()
+        if work.batch is not None:
+            outcome = agent.update(work.batch)
+            source.feedback(work.batch, outcome)
+            losses.append(float(outcome.metrics["loss"]))
+    return losses
+
+
+def test_priorities_go_round_through_acting_and_learning() -> None:
+    agent = make_agent("rainbow", actions=2, warmup_env_steps=20, replay_capacity=100)
+    source = agent.make_source(envs.make("cartpole", 2), seed=0)
+    play(source, agent, 60)
+    assert source.replay.priorities is not None
+    leaves = source.replay.priorities.tree.leaves
+    assert len(np.unique(leaves[leaves > 0])) > 10
+    source.env.close()
+
+
+def test_a_prioritised_run_goes_on_exactly(tmp_path: Path) -> None:
+    def fresh(seed: int) -> tuple[Any, Any]:
+        agent = make_agent("rainbow", actions=2, seed=seed, warmup_env_steps=20, replay_capacity=100)
+        return agent, agent.make_source(envs.make("cartpole", 2), seed=seed)
+
+    agent, source = fresh(0)
+    play(source, agent, 150)
+    manifest = source.save_bulk(tmp_path / "replay")
+    checkpoint.save(tmp_path / "saved", {"learner": agent.state_dict(), "source": source.state_dict()})
+    expected = play(source, agent, 220)
+    resumed, their_source = fresh(5)
+    saved = checkpoint.load(tmp_path / "saved")
+    resumed.load_state_dict(saved["learner"])
+    their_source.load_bulk(tmp_path / "replay", manifest)
+    their_source.load_state_dict(saved["source"])
+    assert play(their_source, resumed, 220) == expected and len(expected) > 20
+    ours, theirs = source.replay.priorities, their_source.replay.priorities
+    assert ours is not None and theirs is not None
+    assert ours.tree.nodes.tobytes() == theirs.tree.nodes.tobytes()
+    for one in (source, their_source):
+        one.env.close()
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", LINE)
+def test_captured_updates_of_the_line_equal_eager_ones(name: str) -> None:
+    agent_class = AGENTS.get(name)
+    config = dataclasses.replace(agent_class.preset_table["vector"]["default"], batch_size=8, learning_rate_end=1e-5)
+    captured, eager = (
+        agent_class(agent_class.resolve(config, 100), VECTOR, Discrete(ACTIONS), seed=0, device="cuda")
+        for _ in range(2)
+    )
+    eager._captured = eager._gradient_step
+    for number in range(5):
+        batch = make_batch(eager, seed=number, env_steps=10 * number)
+        for field in ("observation", "action", "reward", "discount", "next_observation", "weights"):
+            value = getattr(batch, field)
+            setattr(batch, field, None if value is None else value.cuda())
+        ours, theirs = captured.update(batch), eager.update(batch)
+        for key, value in {**ours.metrics, **ours.per_sample}.items():
+            torch.testing.assert_close(value, {**theirs.metrics, **theirs.per_sample}[key], rtol=1e-3, atol=1e-4)
