@@ -29,6 +29,11 @@ BACKBONES = Registry(
             "the way back: images from codes, by transposed convolutions",
             "Radford, Metz and Chintala 2016, ICLR",
         ),
+        "recurrent": Entry(
+            "aprendiz.recurrent:Recurrent",
+            "vanilla RNN, LSTM or GRU layers for sequences of vectors or tokens, with an explicit state",
+            "Hochreiter and Schmidhuber 1997, Neural Computation 9:1735",
+        ),
     },
 )
 """Networks that any family can build on, by name; `--backbone` takes these and `package.module:Class`."""
@@ -62,7 +67,9 @@ DATASETS = Registry(
 TEXTS = Registry(
     "texts",
     {
-        "pydoc": Entry("aprendiz.text.embedded:pydoc", "Python's own reference topics, 700 kB of English; needs no download"),
+        "pydoc": Entry(
+            "aprendiz.text.embedded:pydoc", "Python's own reference topics, 700 kB of English; needs no download"
+        ),
         "stdlib": Entry("aprendiz.text.embedded:stdlib", "source code of Python's standard library; needs no download"),
         "tiny-shakespeare": Entry(
             "aprendiz.text.downloaded:tiny_shakespeare", "1.1 MB of Shakespeare's plays", "Karpathy 2015, char-rnn"
@@ -71,8 +78,12 @@ TEXTS = Registry(
         "file": Entry("aprendiz.text.files:file", "your own text: file:PATH, plain or gzipped"),
         "folder": Entry("aprendiz.text.files:folder", "all texts of a folder: folder:PATH"),
         "-": Entry("aprendiz.text.files:standard_input", "standard input, kept with the run"),
-        "tsv": Entry("aprendiz.text.labelled:tsv", "labelled texts, for classifiers: tsv:PATH, a label and a text a line"),
-        "negation": Entry("aprendiz.text.labelled:negation", "labelled sentences made up by rule, in which word order decides"),
+        "tsv": Entry(
+            "aprendiz.text.labelled:tsv", "labelled texts, for classifiers: tsv:PATH, a label and a text a line"
+        ),
+        "negation": Entry(
+            "aprendiz.text.labelled:negation", "labelled sentences made up by rule, in which word order decides"
+        ),
     },
 )
 """Texts by name: a name stands for a callable `factory(**options) -> aprendiz.text.core.RawText` (or labelled rows)."""
