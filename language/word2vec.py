@@ -123,7 +123,11 @@ class Word2VecConfig:
 
 
 class WordVectors(nn.Module):
-    """The vectors: rows of a multiple of LANES numbers, of which `input` and `output` show the first D."""
+    """The vectors: rows of a multiple of LANES numbers, of which `input` and `output` show the first D.
+
+    Input vectors start uniformly between -1/D and 1/D, as in gensim; half of that, as in the program of the papers,
+    does a little worse. Output vectors start at zero.
+    """
 
     def __init__(self, vocabulary_size: int, output_rows: int, dimensions: int, padded: bool, seed: int) -> None:
         super().__init__()
@@ -131,7 +135,7 @@ class WordVectors(nn.Module):
         self.input_rows = _aligned_zeros(vocabulary_size, self.row)
         self.output_rows = _aligned_zeros(output_rows + 1, self.row)  # the last one stands for none
         generator = torch_generator(seed, Purpose.NETWORK)
-        first = (torch.rand(vocabulary_size, dimensions, generator=generator) - 0.5) / dimensions
+        first = (2.0 * torch.rand(vocabulary_size, dimensions, generator=generator) - 1.0) / dimensions
         self.input_rows[:, :dimensions] = first
         self.input = nn.Parameter(self.input_rows[:, :dimensions], requires_grad=False)
         self.output = nn.Parameter(self.output_rows[:output_rows, :dimensions], requires_grad=False)

@@ -88,7 +88,7 @@ class WordScanner:
 def character_classes(rule: str) -> NDArray[np.uint8]:
     """The class of every code point [0x110000]."""
     classes = np.full(0x110000, _WORD if rule == "whitespace" else _MARK, np.uint8)
-    everything = "".join(map(chr, range(0x110000)))
+    everything = np.arange(0x110000, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
     if rule != "whitespace":
         for run in re.finditer(f"[{words.word_characters()}]+", everything):
             classes[run.start() : run.end()] = _WORD

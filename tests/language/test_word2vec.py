@@ -98,11 +98,11 @@ def test_the_step_size_falls_over_all_epochs_not_within_each() -> None:
     assert model.rate(10**9) == pytest.approx(SMALL.final_learning_rate)
 
 
-def test_output_vectors_start_at_zero_and_input_vectors_between_half_a_dth() -> None:
+def test_output_vectors_start_at_zero_and_input_vectors_within_a_dth() -> None:
     data = topics(10)
     model = Word2Vec(SMALL, data.spec, data.vocabulary, seed=1)
     assert not model.network.output.any()
-    limit = 0.5 / SMALL.dimensions
+    limit = 1.0 / SMALL.dimensions
     assert float(model.network.input.abs().max()) <= limit
     assert float(model.network.input.std()) == pytest.approx(limit / 3**0.5, rel=0.1)
 

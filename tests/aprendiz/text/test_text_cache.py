@@ -291,7 +291,7 @@ MEMORY = """
     def peak():  # getrusage would count what the process was before it became this one
         return 1024 * int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 
-    word_scan.WordScanner("whitespace", lower=False).feed("a b", counting=True)
+    word_scan.WordScanner("words-and-marks", lower=False).feed("a b", counting=True)
     before = peak()
     data = load(sys.argv[1], level=sys.argv[2])
     print(peak() - before, len(data.train))
