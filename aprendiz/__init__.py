@@ -34,6 +34,11 @@ BACKBONES = Registry(
             "the way back: images from codes, by transposed convolutions",
             "Radford, Metz and Chintala 2016, ICLR",
         ),
+        "recurrent": Entry(
+            "aprendiz.recurrent:Recurrent",
+            "vanilla RNN, LSTM or GRU layers for sequences of vectors or tokens, with an explicit state",
+            "Hochreiter and Schmidhuber 1997, Neural Computation 9:1735",
+        ),
     },
 )
 """Networks that any family can build on, by name; `--backbone` takes these and `package.module:Class`."""

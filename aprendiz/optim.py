@@ -24,6 +24,24 @@ def adam(
     return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=epsilon, fused=fused, capturable=on_cuda)
 
 
+def adamw(
+    parameters: Iterable[Parameter],
+    learning_rate: float,
+    weight_decay: float,
+    device: torch.device,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.Optimizer:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), fused; none of biases and
+    norms, which have one axis."""
+    given = list(parameters)
+    groups = [
+        {"params": [one for one in given if one.dim() > 1], "weight_decay": weight_decay},
+        {"params": [one for one in given if one.dim() <= 1], "weight_decay": 0.0},
+    ]
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)
+
+
 def rmsprop(
     parameters: Iterable[Parameter], learning_rate: float, decay: float, epsilon: float, device: torch.device
 ) -> torch.optim.Optimizer:

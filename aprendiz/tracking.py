@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import html
 import netrc
 import os
 import sys
@@ -153,6 +154,10 @@ class Tracker:
         """Add a picture: the path of a file, or an array uint8 [H, W, 3]."""
         picture = str(image) if isinstance(image, Path) else image
         self._media(key, lambda: self._wandb.Image(picture, caption=caption), step)
+
+    def text(self, key: str, text: str, step: int) -> None:
+        """Add a text, shown as it is written."""
+        self._media(key, lambda: self._wandb.Html(f"<pre>{html.escape(text)}</pre>", inject=False), step)
 
     def finish(self, exit_code: int = 0) -> None:
         """Send the rest and end the W&B run, in FINISH_SECONDS at most; say how to upload what was not.

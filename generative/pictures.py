@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aprendiz.curves import curves as learning_curves
 from aprendiz.errors import ConfigError
 from generative.core import GenerativeModel, Purpose, torch_generator
 from generative.grid import make_grid, png, write
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 SHARE_OF_TIME = 0.05
 """Pictures on the way may take this part of the time of training; slow models are drawn less often."""
-CURVES_A_ROW = 3
 
 
 class Pictures:
@@ -82,35 +81,7 @@ def class_columns(
 
 def curves(run: Run) -> bytes | None:
     """A PNG of every metric of training and validation over the images seen; None where nothing was logged."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    series: dict[str, tuple[list[int], list[float]]] = {}
-    for line in run.metrics():
-        for name, value in line.items():
-            shown = name.startswith(("train/", "eval/")) and name not in ("train/updates", "train/epoch")
-            if shown and isinstance(value, (int, float)):
-                steps, values = series.setdefault(name, ([], []))
-                steps.append(line["step"])
-                values.append(float(value))
-    if not series:
-        return None
-    rows = -(-len(series) // CURVES_A_ROW)
-    figure = Figure(figsize=(4.0 * CURVES_A_ROW, 2.6 * rows), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, CURVES_A_ROW, squeeze=False).flatten()
-    for panel, (name, (steps, values)) in zip(panels, sorted(series.items()), strict=False):
-        panel.plot(steps, values, marker="." if len(steps) < 50 else "", linewidth=1.0)
-        panel.set_title(name, fontsize=9)
-        panel.tick_params(labelsize=7)
-        panel.grid(alpha=0.3)
-        panel.set_xlabel("training images", fontsize=7)
-    for panel in panels[len(series) :]:
-        panel.set_axis_off()
-    figure.suptitle(run.name, fontsize=9)
-    buffer = io.BytesIO()
-    canvas.print_png(buffer)
-    return buffer.getvalue()
+    return learning_curves(run, "training images")
 
 
 def summary_of(metrics: Mapping[str, float]) -> str:

@@ -16,15 +16,16 @@ from aprendiz.loop import Outcome, Source
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from aprendiz.text.core import LabelledTexts, Level, TextData, TextSpec, Tokens, Vocabulary
+    from aprendiz.text.core import LabelledTexts, Level, TextData, TextSpec, Vocabulary
 
 ABILITIES = ("predict", "vectors", "classify")
-"""What a model may offer: `predict` (the next token: `start`, `logits`, `surprisals`, and so to generate), `vectors` of the
-words of its vocabulary, `classify` whole texts."""
+"""What a model may offer: `predict` (the next token: `start`, `logits`, `surprisals`, and so to generate), `vectors`
+of the words of its vocabulary, `classify` whole texts."""
 
 
 class LanguageModel:
-    """Base of all language models. A subclass names its frozen `Config`, and defines what raises NotImplementedError."""
+    """Base of all language models. A subclass names its frozen `Config`, and defines what raises
+    NotImplementedError."""
 
     Config: ClassVar[type]
     abilities: ClassVar[frozenset[str]] = frozenset()
@@ -37,6 +38,12 @@ class LanguageModel:
     """Kinds of device that it can live on."""
     needs_labels: ClassVar[bool] = False
     """Whether it learns from LabelledTexts instead of TextData."""
+    text_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Options of texts whose defaults are others for this model, such as `{"level": "word", "min_count": 5}`."""
+    one_pass: ClassVar[bool] = False
+    """Whether one pass over the text is all that it can learn from: a budget ends there."""
+    seeded: ClassVar[bool] = True
+    """Whether the seed decides anything of what is learned; False of a model that counts."""
 
     config: Any
     spec: TextSpec
@@ -84,9 +91,7 @@ class LanguageModel:
         """Metrics of the validation part, with "score" (higher is better) among them; at most a few seconds' work."""
         raise NotImplementedError
 
-    def evaluate(
-        self, data: TextData | LabelledTexts, part: str, generator: torch.Generator
-    ) -> dict[str, float]:
+    def evaluate(self, data: TextData | LabelledTexts, part: str, generator: torch.Generator) -> dict[str, float]:
         """The metrics that are reported, on the whole of `part` ("test", as a rule, or "validation")."""
         raise NotImplementedError
 

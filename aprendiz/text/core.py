@@ -1,8 +1,9 @@
-"""What a text is to those who learn from it: token ids that may be larger than memory, in three parts, and a vocabulary."""
+"""What a text is to those who learn from it: ids of tokens, which may be larger than memory, in three parts, and a
+vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -110,3 +111,32 @@ class LabelledTexts:
     test: Documents
     options: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawText:
+    """What the factory of a text returns: its characters, as often as they are asked for."""
+
+    name: str
+    """The task's name."""
+    pieces: Callable[[], Iterable[str]]
+    """The text from its beginning, cut anywhere; called more than once, and the same each time."""
+    identity: str = ""
+    """Changes whenever the content may have changed (a file's size and times), so that a large text need not be read to
+    know that it is the one in the cache; empty where only reading it tells."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the factory was given, as a run saves it: paths absolute."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """What the factory of labelled texts returns."""
+
+    name: str
+    rows: Callable[[], Iterator[tuple[str, str]]]
+    """(label, text), one after the other; the same each time."""
+    classes: tuple[str, ...] = ()
+    """Labels in the order of their numbers; without them the labels that occur, sorted."""
+    split_seed: int = 0
+    """Decides which rows are learned from, validate and test; not the run's seed."""
+    options: Mapping[str, Any] = field(default_factory=dict)

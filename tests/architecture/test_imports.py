@@ -164,7 +164,7 @@ def run_command(module: str, *arguments: str) -> str:
     return f"import runpy; sys.argv = {[module, *arguments]!r}; {run}"
 
 
-@pytest.mark.parametrize("module", [*PACKAGES, "aprendiz.cli", "aprendiz.config"])
+@pytest.mark.parametrize("module", [*PACKAGES, "aprendiz.cli", "aprendiz.config", "aprendiz.data", "aprendiz.text"])
 def test_importing_a_package_imports_nothing_slow(module: str) -> None:
     modules, _ = modules_after(f"import {module}", ROOT)
     assert modules.isdisjoint(SLOW_TO_IMPORT | algorithms() | {"tyro", "rich"})

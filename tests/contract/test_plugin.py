@@ -1,5 +1,5 @@
-"""A separately installed package adds an agent, an environment, a generative model, a data set and a backbone: the one
-that docs/plugins.md prints."""
+"""A separately installed package adds an agent, an environment, a generative model, a language model, a data set, a text
+and a backbone: the one that docs/plugins.md prints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("plugin")  # one installation serves all
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "plugins.md"
 README = ROOT / "README.md"
-SUMMARY = "a corridor to walk along, stripes to look at, and linear learners for both"
+SUMMARY = "a corridor to walk along, stripes to look at, rhymes to read, and simple learners for them"
 BROKEN = """
 [build-system]
 requires = ["setuptools"]
@@ -32,6 +32,9 @@ broken-agent = "broken_agent:Agent"
 
 [project.entry-points."aprendiz.generative"]
 broken-model = "broken_agent:Model"
+
+[project.entry-points."aprendiz.language"]
+broken-words = "broken_agent:Words"
 
 [tool.setuptools]
 py-modules = ["broken_agent"]
@@ -53,10 +56,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plugins")
     files = dict(re.findall(r"^`(\S+)`\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
     assert sorted(files) == [
-        *(f"corridor/{name}.py" for name in ("__init__", "agent", "backbone", "env", "model", "stripes")),
+        *(
+            f"corridor/{name}.py"
+            for name in ("__init__", "agent", "backbone", "bigram", "env", "model", "rhymes", "stripes")
+        ),
         "pyproject.toml",
     ]
     assert files["corridor/model.py"] == (ROOT / "tests" / "generative" / "linear_autoencoder.py").read_text()
+    assert files["corridor/bigram.py"] == (ROOT / "tests" / "language" / "bigram.py").read_text()
     install(folder / "corridor-source", files, folder / "site")
     install(folder / "broken-source", {"pyproject.toml": BROKEN, "broken_agent.py": "import numpyy\n"}, folder / "site")
     toml, source = (
@@ -134,6 +141,42 @@ def test_a_plugin_s_data_and_backbone_serve_the_models_of_aprendiz(site: Path, t
 
 def test_a_generative_plugin_that_does_not_import_ends_in_one_line(site: Path, tmp_path: Path) -> None:
     done = python(site, tmp_path, "-m", "generative.train", "broken-model")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "aprendiz-broken" in line and "No module named 'numpyy'" in line
+
+
+def test_list_of_language_models_shows_plugins_too(site: Path, tmp_path: Path) -> None:
+    done = python(site, tmp_path, "-m", "language.train", "--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("bigram", "rhymes"):
+        line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [name])
+        assert SUMMARY in line and line.endswith("plugin aprendiz-corridor")
+    assert "broken-words" in done.stdout and "lstm" in done.stdout and "pydoc" in done.stdout
+
+
+def test_a_plugin_s_language_model_learns_a_plugin_s_text(site: Path, tmp_path: Path) -> None:
+    options = ("--data", "rhymes", "--verses", "60", "--noise", "0.2", "--tokens", "3_000", "--wandb", "disabled")
+    done = python(site, tmp_path, "-m", "language.train", "bigram", *options)
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("rhymes-bigram-s")
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["text"]["options"]["verses"] == 60 and config["model"]["hyperparameters"]["noise"] == 0.2
+    sampled = python(site, tmp_path, "-m", "language.sample", run.name, "--prompt", "I saw", "--length", "30")
+    assert sampled.returncode == 0 and sampled.stdout.startswith("I saw") and len(sampled.stdout) == 36
+    resumed = ("--resume", run.name, "--tokens", "4_000", "--wandb", "disabled")
+    assert python(site, tmp_path, "-m", "language.train", *resumed).returncode == 0
+
+
+def test_a_plugin_s_text_serves_the_models_of_aprendiz(site: Path, tmp_path: Path) -> None:
+    words = ("ngram", "--data", "corridor.rhymes:rhymes", "--level", "word", "--wandb", "disabled")
+    done = python(site, tmp_path, "-m", "language.train", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_language_plugin_that_does_not_import_ends_in_one_line(site: Path, tmp_path: Path) -> None:
+    done = python(site, tmp_path, "-m", "language.train", "broken-words")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and "aprendiz-broken" in line and "No module named 'numpyy'" in line

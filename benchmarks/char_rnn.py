@@ -1,0 +1,241 @@
+"""Our LSTM beside nanoGPT's recipe for CPUs, on tiny Shakespeare: seconds of training, and nats a character.
+
+nanoGPT (github.com/karpathy/nanoGPT) runs as its README says for a CPU, in a process of its own, from a checkout that
+`--peer` names: block 64, batches of 12, 4 layers, 4 heads, 128 embedding, 2,000 iterations, dropout 0. It is asked for
+no evaluation but the one before its first step, whose seconds are taken off. Its model is then scored as ours is.
+
+The same for both: the split (the last tenth of the characters is the test part, scored once, at the end), the protocol
+(random windows of 256 characters, each from no context; nanoGPT, whose block is 64, reads each window in stretches that
+overlap, so that every character but the first 64 has at least 32 before it), the number of cores, and nothing else
+running. What is different: nanoGPT learns from nine tenths of the text, ours from eight; ours looks at the ninth to
+tell when 1.50 and 1.46 were reached, and is not charged for the seconds that looking takes. The schedule is that of
+each budget, so that such a time is that of a run planned for that budget.
+
+    python -m benchmarks.char_rnn --peer PATH/TO/nanoGPT --minutes 1 5
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aprendiz import session, text
+from aprendiz.cli import main, parse
+from aprendiz.config import to_json
+from aprendiz.device import keep_freed_memory
+from aprendiz.errors import ConfigError
+from aprendiz.text.core import TextData
+from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
+from language import LANGUAGE
+from language.core import Purpose, derived_seed, torch_generator
+from language.held_out import windows
+
+MARKS = (1.50, 1.46)
+"""Nats a character of the validation part whose time is told."""
+PUBLISHED = 1.88
+"""What nanoGPT's README says of its recipe."""
+PEER_FLAGS = {"block_size": 64, "batch_size": 12, "n_layer": 4, "n_head": 4, "n_embd": 128, "max_iters": 2000} | {
+    "lr_decay_iters": 2000,
+    "dropout": 0.0,
+    "device": "cpu",
+    "compile": False,
+    "eval_iters": 1,
+    "eval_interval": 1_000_000,
+    "log_interval": 100,
+}
+"""The README's command, but for how often it evaluates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(BenchmarkOptions):
+    """Recurrent models beside nanoGPT's recipe for CPUs."""
+
+    peer: Path | None = None
+    """A checkout of nanoGPT; None: ours alone."""
+    data: str = "tiny-shakespeare"
+    """The text: its name, or file:PATH."""
+    model: str = "lstm"
+    """Which of ours."""
+    preset: str = "default"
+    """Its hyperparameters."""
+    set: tuple[str, ...] = ()
+    """Others, as `units=384`."""
+    minutes: tuple[float, ...] = (1.0, 5.0)
+    """Budgets, each a run of its own."""
+    looks: int = 30
+    """Looks at the validation part in each run."""
+    seed: int = 1
+    """Of ours; nanoGPT has its own."""
+    threads: int = 2
+    """Threads of both."""
+    test: bool = True
+    """Whether the test part is scored at the end. Off while anything is still being chosen."""
+
+    def __post_init__(self) -> None:
+        if not self.minutes or min(self.minutes) <= 0 or self.looks < 1 or self.threads < 1:
+            raise ConfigError("--minutes, --looks and --threads must be above 0")
+        if self.peer is not None and not (self.peer / "train.py").is_file():
+            raise ConfigError(f"--peer {self.peer} holds no train.py; clone github.com/karpathy/nanoGPT")
+
+
+def hyperparameters(options: Options, model_class: Any, data: TextData) -> Any:
+    """The preset with what `--set` changes. Raises ConfigError."""
+    presets = model_class.presets(data.spec)
+    if options.preset not in presets:
+        raise ConfigError(f"--preset must be one of {', '.join(presets)}, got {options.preset}")
+    changes: dict[str, Any] = {}
+    for one in options.set:
+        name, _, value = one.partition("=")
+        try:
+            changes[name] = json.loads(value.lower())
+        except ValueError as error:
+            raise ConfigError(f"--set {one}: give name=number") from error
+    try:
+        return dataclasses.replace(presets[options.preset], **changes)
+    except TypeError as error:
+        raise ConfigError(f"--set {' '.join(options.set)}: {error}") from error
+
+
+def ours(options: Options, data: TextData, minutes: float) -> dict[str, Any]:
+    """One run of so many minutes of training; looking at the validation part takes none of them."""
+    model_class = LANGUAGE.get(options.model)
+    chosen = hyperparameters(options, model_class, data)
+    rates: dict[str, float] = {}
+
+    def build(config: Any, precision: str) -> tuple[Any, Any]:
+        model = model_class(config, data.spec, data.vocabulary, seed=options.seed, precision=precision)
+        return model, model.make_source(data, seed=derived_seed(options.seed, Purpose.DATA))
+
+    size = {"train_tokens": len(data.train)}
+    for precision in model_class.precisions:
+        rates[precision] = session.rate_of(
+            *build(model_class.resolve(chosen, data.spec, budget_tokens=10**6, **size), precision)
+        )
+    precision, rate = session.fastest(rates)
+    planned = session.round_plan(int(rate * 60 * minutes))
+    config = model_class.resolve(chosen, data.spec, budget_tokens=planned, **size)
+    model, source = build(config, precision)
+    curve: list[dict[str, float]] = []
+    tokens, seconds, next_look = 0, 0.0, 1
+    started = time.perf_counter()
+    while seconds < 60 * minutes and tokens < planned:
+        work = source.next(planned - tokens)
+        if work.batch is not None:
+            model.update(work.batch)
+        tokens += work.units
+        now = seconds + time.perf_counter() - started
+        if tokens >= next_look * planned / options.looks or now >= 60 * minutes or tokens >= planned:
+            seconds, next_look = now, next_look + 1
+            generator = torch_generator(options.seed, Purpose.VALIDATION)
+            found = windows(model, data.validation.ids, generator, count=200)["windows_nats_per_token"]
+            curve.append({"seconds": seconds, "tokens": tokens, "validation_nats": found})
+            print(f"  {seconds:6.1f} s  {tokens:12,} characters  validation {found:.4f}", flush=True)
+            started = time.perf_counter()
+    result: dict[str, Any] = {
+        "minutes": minutes,
+        "hyperparameters": to_json(config),
+        "precision": precision,
+        "characters_per_second_by_precision": rates,
+        "planned_characters": planned,
+        "characters": tokens,
+        "seconds": seconds,
+        "curve": curve,
+        "seconds_to": {
+            str(mark): next((p["seconds"] for p in curve if p["validation_nats"] <= mark), None) for mark in MARKS
+        },
+    }
+    if options.test:
+        generator = torch_generator(options.seed, Purpose.EVALUATION)
+        result["test"] = model.evaluate(data, "test", generator)
+    return result
+
+
+def _first(curve: list[dict[str, float]], mark: float) -> float | None:
+    return next((point["seconds"] for point in curve if point["validation_nats"] <= mark), None)
+
+
+def peer(options: Options, data: TextData) -> dict[str, Any]:
+    """nanoGPT's recipe on training and validation part together, scored on the windows that ours is scored on."""
+    assert options.peer is not None
+    folder = options.peer.resolve()
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        for path in folder.iterdir():
+            if path.suffix == ".py":
+                (work / path.name).write_bytes(path.read_bytes())
+        (work / "config").mkdir()
+        (work / "config" / "train_shakespeare_char.py").write_bytes(
+            (folder / "config" / "train_shakespeare_char.py").read_bytes()
+        )
+        place = work / "data" / "shakespeare_char"
+        place.mkdir(parents=True)
+        train = np.concatenate([np.asarray(part.ids, np.uint16) for part in (data.train, data.validation)])
+        train.tofile(place / "train.bin")
+        np.asarray(data.validation.ids, np.uint16).tofile(place / "val.bin")  # nothing is chosen by it
+        (work / "request.json").write_text(
+            json.dumps(
+                {
+                    "vocabulary_size": data.spec.vocabulary_size,
+                    "threads": options.threads,
+                    "flags": [f"--{name}={value}" for name, value in PEER_FLAGS.items()],
+                }
+            )
+        )
+        starts = torch.randint(
+            len(data.test) - 256, (400,), generator=torch_generator(options.seed, Purpose.EVALUATION)
+        ).numpy()
+        stretches = np.stack([np.asarray(data.test.ids[start : start + 257], np.int64) for start in starts])
+        np.save(work / "windows.npy", stretches)
+        environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        command = [sys.executable, str(Path(__file__).with_name("nanogpt_peer.py")), str(work)]
+        subprocess.run(command, check=True, env=environment, cwd=work)
+        return json.loads((work / "result.json").read_text())
+
+
+def run(argv: list[str]) -> int:
+    options: Options = parse(Options, argv, prog="python -m benchmarks.char_rnn", description=__doc__ or "")
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    before = machine()
+    loaded = text.load(options.data, level="char")
+    assert isinstance(loaded, TextData)
+    result: dict[str, Any] = {"text": loaded.spec.name, "fingerprint": loaded.fingerprint, "published_peer": PUBLISHED}
+    rows = [["", "seconds", "nats (windows of 256)", "carried", "s to 1.50", "s to 1.46"]]
+    runs = result["ours"] = []
+    for minutes in options.minutes:
+        print(f"{options.model}, {minutes:g} minutes", flush=True)
+        found = ours(options, loaded, minutes)
+        runs.append(found)
+        last = found.get("test", {"windows_nats_per_token": found["curve"][-1]["validation_nats"]})
+        reached = [found["seconds_to"][str(mark)] for mark in MARKS]
+        rows.append(
+            [
+                f"{options.model}, {'test' if options.test else 'validation'}",
+                f"{found['seconds']:.0f}",
+                f"{last['windows_nats_per_token']:.4f}",
+                f"{last['nats_per_token']:.4f}" if "nats_per_token" in last else "-",
+                *("-" if value is None else f"{value:.0f}" for value in reached),
+            ]
+        )
+    if options.peer is not None:
+        theirs = result["peer"] = peer(options, loaded)
+        rows.append(["nanoGPT, CPU recipe", f"{theirs['seconds']:.0f}", f"{theirs['nats']:.4f}", "-", "-", "-"])
+        result["seconds_ratio"] = [theirs["seconds"] / found["seconds"] for found in runs]
+    print_table(rows)
+    write_result("char_rnn", options, result, before)
+    return 0
+
+
+if __name__ == "__main__":
+    main(run)

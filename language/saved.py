@@ -1,0 +1,176 @@
+"""Models out of saved runs: the class by name, its hyperparameters, its weights, its vocabulary, and the text."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from aprendiz import text
+from aprendiz.config import from_json
+from aprendiz.device import choose_device
+from aprendiz.errors import CheckpointError, ConfigError, DataError, RunError
+from aprendiz.text import vocabulary as vocabularies
+from aprendiz.text.core import LabelledTexts, TextData, TextSpec, Vocabulary
+from language import LANGUAGE
+from language.core import LanguageModel
+from language.word_tasks import WordTable, table_of
+
+if TYPE_CHECKING:
+    from aprendiz.run import Run
+
+STANDARD_INPUT = "-"
+_VOCABULARY, _KEPT = "vocabulary.json", "text"
+_DOING = {"predict": "predicts the next token", "vectors": "has vectors of words", "classify": "names classes of texts"}
+
+
+@dataclass
+class SavedModel:
+    """A model with the weights of a checkpoint, and what it learned from."""
+
+    run: Run
+    model: LanguageModel
+    spec: TextSpec
+    vocabulary: Vocabulary
+    which: str | int
+    """The checkpoint that was asked for: `last`, `best` or a number of tokens."""
+    step: int
+    """Training tokens that it has seen."""
+
+    @functools.cached_property
+    def data(self) -> TextData | LabelledTexts:
+        """The text of its run, opened when first asked for. Raises DataError where it is gone, RunError where it has
+        changed since."""
+        return text_of(self.run)
+
+    def require(self, ability: str, what: str) -> None:
+        """Raises ConfigError where the model lacks an ability, naming the models that `what` can be done with."""
+        if ability in self.model.abilities:
+            return
+        has = ", ".join(sorted(self.model.abilities)) or "nothing of the kind"
+        raise ConfigError(
+            f"{what} needs a model that {_DOING[ability]}; {self.run.learner} does not (it can: {has}); "
+            f"{models_with(ability)}"
+        )
+
+
+def open_model(run: Run, which: str | int = "last", device: str = "auto") -> SavedModel:
+    """The model of a run as it was at a checkpoint: `last`, `best` or a number of tokens.
+
+    PyTorch gets as many threads as it learned with, so that the same seed writes the same text. Raises RunError or
+    ConfigError where the run's config or the device does not fit, CheckpointError where the checkpoint is not there,
+    damaged, or does not fit.
+    """
+    model = new_model(run, device)
+    state = run.load(which)
+    try:
+        model.load_state_dict(state["learner"])
+        step = int(state["loop"]["units"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"checkpoint {which} of {run.name} does not fit its own config.json ({reason}); choose another checkpoint"
+        ) from error
+    if isinstance(threads := run.config.get("torch_threads"), int):
+        torch.set_num_threads(threads)
+    return SavedModel(run, model, model.spec, model.vocabulary, which, step)
+
+
+def new_model(run: Run, device: str = "auto") -> LanguageModel:
+    """The model of a run as it was before it learned.
+
+    It computes in the precision that it learned in where the device is of the same kind, and in fp32 elsewhere.
+    """
+    saved = _mapping(run, run.config, "model")
+    trained_on = str(run.config.get("device", "cpu")).partition(":")[0]
+    cls = LANGUAGE.get(_text(run, saved, "name"))
+    if device == "auto" and trained_on == "cpu":
+        device = "cpu"  # a token at a time is no faster elsewhere, and the numbers are those of training
+    chosen = choose_device(device)
+    if chosen.type not in cls.devices:
+        raise ConfigError(f"{run.learner} lives on {', '.join(cls.devices)}, not on {chosen.type}")
+    precision = str(run.config.get("precision", "fp32")) if trained_on == chosen.type else "fp32"
+    config = from_json(cls.Config, saved.get("hyperparameters", {}))
+    return cls(config, spec_of(run), vocabulary_of(run), seed=run.seed, device=chosen, precision=precision)
+
+
+def open_words(text: str, checkpoint: str | None = None, device: str = "auto") -> tuple[WordTable, str]:
+    """Vectors of words, and what they are called: those of a run, or of a file in word2vec's text or binary format.
+
+    `text` is a file, or what stands for a run; `checkpoint` is `last`, `best` or a number of tokens (None: best where
+    there is one, else last). Raises RunError, DataError, and ConfigError where the model has no vectors.
+    """
+    from aprendiz.run import Run
+    from aprendiz.session import best_or_last, checkpoint_choice
+    from language import vector_files
+
+    if Path(text).is_file():
+        return vector_files.read(text), Path(text).name
+    run = Run.open(text, "language")
+    saved = open_model(run, checkpoint_choice(checkpoint) or best_or_last(run), device)
+    saved.require("vectors", "this")
+    return table_of(saved.model.vectors(), saved.vocabulary.symbols), run.name
+
+
+def spec_of(run: Run) -> TextSpec:
+    """What the text of a run looks like."""
+    return from_json(TextSpec, _mapping(run, _mapping(run, run.config, "text"), "spec"))
+
+
+def keep_with(run: Run, data: TextData | LabelledTexts, text_name: str) -> None:
+    """Keeps in a run's folder what cannot be had again: the vocabulary, and standard input. Raises StorageError."""
+    if text_name == STANDARD_INPUT and isinstance(data, TextData):
+        text.keep(data, run.path / _KEPT)
+    vocabularies.save(run.path / _VOCABULARY, data.vocabulary)
+
+
+def vocabulary_of(run: Run) -> Vocabulary:
+    """The symbols of a run, and their ids. Raises RunError where they are missing or damaged."""
+    try:
+        return vocabularies.read(run.path / _VOCABULARY)
+    except DataError as error:
+        raise RunError(f"{run.name}: {error}; without its vocabulary nothing can be read") from error
+
+
+def text_of(run: Run) -> TextData | LabelledTexts:
+    """The text of a run. Raises DataError where it is gone, RunError where it is not the same any more."""
+    saved = _mapping(run, run.config, "text")
+    name, options = _text(run, saved, "name"), dict(saved.get("options") or {})
+    if name == STANDARD_INPUT:
+        data: TextData | LabelledTexts = text.kept(run.path / _KEPT, spec_of(run).name, options)
+    else:
+        data = text.load(name, **options)
+    if data.fingerprint != saved.get("fingerprint"):
+        raise RunError(
+            f"the text {name} has changed since {run.name} began (fingerprint {saved.get('fingerprint')}, now "
+            f"{data.fingerprint}): put the old one back, or start a new run"
+        )
+    return data
+
+
+def models_with(ability: str) -> str:
+    """Which of the registered models have an ability, in a sentence. Imports them."""
+    names = []
+    for found in LANGUAGE.describe_all():
+        if found.distribution != "aprendiz":
+            continue  # a plugin that does not import must not hide what was wrong
+        if ability in LANGUAGE.get(found.name).abilities:
+            names.append(found.name)
+    return f"{', '.join(names)} can" if names else "no model here can"
+
+
+def _mapping(run: Run, parent: dict[str, Any], name: str) -> dict[str, Any]:
+    part = parent.get(name)
+    if not isinstance(part, dict):
+        raise RunError(f"{run.name}: config.json does not say which {name} it had; choose another run")
+    return part
+
+
+def _text(run: Run, part: dict[str, Any], key: str) -> str:
+    value = part.get(key)
+    if not isinstance(value, str):
+        raise RunError(f"{run.name}: config.json lacks the {key} of its model or text; choose another run")
+    return value

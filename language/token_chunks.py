@@ -1,0 +1,73 @@
+"""Long stretches of a text, epoch after epoch, for learners that go through it in compiled code."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aprendiz.loop import Outcome, Source, Work
+
+if TYPE_CHECKING:
+    from aprendiz.text.core import Tokens
+
+
+class TokenChunk(NamedTuple):
+    """A stretch of the training text: what one update learns from."""
+
+    ids: NDArray[Any]
+    """[T] the whole training part, so that windows can look beyond the stretch."""
+    start: int
+    stop: int
+    epoch: int
+
+
+class TokenChunks(Source):
+    """Epoch after epoch of a text, stretch after stretch; a unit is a token."""
+
+    def __init__(self, tokens: Tokens, chunk_tokens: int) -> None:
+        self.ids, self.chunk_tokens = tokens.ids, chunk_tokens
+        self.epoch = 0
+        self.position = 0
+
+    def next(self, limit: int | None = None) -> Work:
+        """The next stretch, which ends with the epoch."""
+        if self.position >= len(self.ids):
+            self.epoch, self.position = self.epoch + 1, 0
+        stop = min(self.position + self.chunk_tokens, len(self.ids))
+        if limit is not None:
+            stop = min(stop, self.position + limit)
+        chunk = TokenChunk(self.ids, self.position, stop, self.epoch)
+        self.position = stop
+        return Work(chunk, chunk.stop - chunk.start, True)
+
+    def feedback(self, batch: TokenChunk, outcome: Outcome) -> None:
+        """Lets the system take back the pages of a mapped text that have been read."""
+        release(batch.ids, batch.start, batch.stop)
+
+    def metrics(self) -> dict[str, float]:
+        """How many times it has gone through the text."""
+        return {"train/epoch": self.epoch + self.position / len(self.ids)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+
+def release(ids: NDArray[Any], start: int, stop: int) -> None:
+    """Tells the system that ids[start:stop], where it is mapped from a file, need not stay in memory."""
+    base: Any = ids
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is None or not hasattr(base, "madvise") or ids.flags.writeable:
+        return
+    origin = ids.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
+    low = -(-(origin + start * ids.itemsize) // mmap.PAGESIZE) * mmap.PAGESIZE
+    high = (origin + stop * ids.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+    if 0 <= low < high <= len(base):
+        base.madvise(mmap.MADV_DONTNEED, low, high - low)
