@@ -63,6 +63,16 @@ AGENTS = Registry(
             "Beyond the Rainbow: implicit quantiles, Munchausen, a wide residual network",
             "Clark et al. 2024, arXiv:2411.03820",
         ),
+        "drqn": Entry(
+            "agents.drqn:DRQN",
+            "DQN with a recurrent layer: one frame at a time, what was seen is remembered",
+            "Hausknecht and Stone 2015, AAAI Fall Symposium",
+        ),
+        "pqn": Entry(
+            "agents.pqn:PQN",
+            "Q(lambda) in many games at once: no replay, no target network, layer normalisation",
+            "Gallici et al. 2024, arXiv:2407.04811",
+        ),
         "double-q-learning": Entry(
             "agents.double_q_learning:DoubleQLearning",
             "tabular Q-learning with two tables: one chooses, the other judges",
@@ -87,6 +97,25 @@ AGENTS = Registry(
             "agents.sarsa:Sarsa",
             "tabular, on-policy: the value of what is really done",
             "Rummery and Niranjan 1994, CUED/F-INFENG/TR 166",
+        ),
+        "sb3-a2c": Entry(
+            "agents.sb3_a2c:SB3A2C", "A2C of Stable-Baselines3", "Mnih et al. 2016; Raffin et al. 2021, JMLR 22:268"
+        ),
+        "sb3-dqn": Entry(
+            "agents.sb3_dqn:SB3DQN", "DQN of Stable-Baselines3", "Mnih et al. 2015; Raffin et al. 2021, JMLR 22:268"
+        ),
+        "sb3-ppo": Entry(
+            "agents.sb3_ppo:SB3PPO", "PPO of Stable-Baselines3", "Schulman et al. 2017; Raffin et al. 2021, JMLR 22:268"
+        ),
+        "sb3-qrdqn": Entry(
+            "agents.sb3_qrdqn:SB3QRDQN",
+            "QR-DQN of sb3-contrib (an extra)",
+            "Dabney et al. 2018; Raffin et al. 2021, JMLR 22:268",
+        ),
+        "sb3-sac": Entry(
+            "agents.sb3_sac:SB3SAC",
+            "SAC of Stable-Baselines3, for continuous actions",
+            "Haarnoja et al. 2018; Raffin et al. 2021, JMLR 22:268",
         ),
     },
 )

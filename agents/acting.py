@@ -72,7 +72,7 @@ class ActingSource(Source):
             self._send()
         if self._due_updates:
             self._due_updates -= 1
-            batch = self._sample()
+            batch: Any = self._sample()
             batch.env_steps = self.env_steps
             return Work(batch, units=0, safe_point=False)
         self._receive()
@@ -90,8 +90,15 @@ class ActingSource(Source):
         if error is not None and batch.indices is not None:
             self.replay.update_priorities(batch.indices, error.cpu().numpy())
 
+    def _act(self) -> np.ndarray:
+        """Actions int64 [N] at the current observation."""
+        return self.agent.act_in_training(self.observation, self.env_steps, self.acting_generator)
+
+    def _begin(self, games: np.ndarray) -> None:
+        """Where `games` (bool [N]) holds a new game has begun."""
+
     def _send(self) -> None:
-        actions = self.agent.act_in_training(self.observation, self.env_steps, self.acting_generator)
+        actions = self._act()
         forced = self.env.forced_action
         actions = np.where(forced >= 0, forced, actions)
         self.env.send(actions)
@@ -114,6 +121,7 @@ class ActingSource(Source):
         self._sent = None
         self.env_steps += self.env.num_envs
         if ended.any():
+            self._begin(ended)
             self.recent.add(step.score[ended], step.length[ended])
 
     def metrics(self) -> dict[str, float]:

@@ -58,6 +58,14 @@ class Agent:
         """The config with every fraction of the budget turned into a number of environment steps."""
         return config
 
+    @classmethod
+    def replay_bytes(cls, config: Any, spec: EnvSpec, num_envs: int, transitions: int) -> int:
+        """Memory that so many remembered transitions take, of agents whose config has a `replay_capacity`."""
+        from aprendiz.replay import Replay
+
+        space, n_step = spec.observation_space, getattr(config, "n_step", 1)
+        return Replay.bytes_needed(transitions, num_envs, space.shape or (), space.dtype, spec.frame_stack, n_step)
+
     def make_source(self, env: Env, *, seed: int) -> Source:
         """Where its batches come from while it trains in `env`."""
         raise NotImplementedError
@@ -79,8 +87,14 @@ class Agent:
         return self.act(observations, self.exploration(env_steps), generator)
 
     def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        """What it thinks, for watching: `q_values` [N, A], and whatever else it has."""
+        """What it thinks, for watching: `q_values` [N, A], or where single actions have none `value` [N], and whatever
+        else it has."""
         raise NotImplementedError
+
+    def player(self, count: int) -> Player:
+        """What plays `count` games with it, for evaluating and watching. Agents that remember more of a game than they
+        are shown give a player of their own; to them `act` and `inspect` show the first observations of games."""
+        return Player(self)
 
     def update(self, batch: Any) -> Outcome:
         """One step of learning."""
@@ -95,6 +109,32 @@ class Agent:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         raise NotImplementedError
+
+
+class Player:
+    """Plays N games with an agent that does not learn; this one remembers nothing from step to step.
+
+    Each step calls `act` once, with what all the games show, then whoever wants to know `inspect`, and `begin` where
+    new games began.
+    """
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._generator = np.random.default_rng(0)  # greedy actions need no random numbers
+
+    def act(self, observations: NDArray[Any], ask: NDArray[np.int64]) -> NDArray[Any]:
+        """Greedy actions [K] of the games `ask` (int64 [K], K may be 0) of all that are played, whose observations are
+        [N, ...]: also where an action is random or forced there is something to remember."""
+        if not len(ask):
+            return np.empty(0, np.int64)
+        return self.agent.act(observations[ask], 0.0, self._generator)
+
+    def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """What the agent thinks of the observations [N, ...] that `act` was just given, as `Agent.inspect`."""
+        return self.agent.inspect(observations)
+
+    def begin(self, games: NDArray[np.bool_]) -> None:
+        """Where `games` (bool [N]) holds a new game has begun: what was remembered of the old one is forgotten."""
 
 
 def check_actions_fit(agent_class: type[Agent], name: str, spec: EnvSpec) -> None:

@@ -135,7 +135,7 @@ def _play(agent: Agent, env: Env, seeds: list[int], explore: float) -> Iterator[
     """Yields (lane, score, length) of the first game of every lane, as they end."""
     spec = env.spec
     explorer = Explorer(seeds, explore, spec.action_space if spec.continuous else spec.num_actions)
-    unused = np.random.default_rng(0)  # greedy actions need no random numbers
+    player = agent.player(len(seeds))
     observation = env.reset(seeds)
     forced = env.forced_action
     playing = np.ones(len(seeds), np.bool_)
@@ -148,10 +148,12 @@ def _play(agent: Agent, env: Env, seeds: list[int], explore: float) -> Iterator[
             actions = np.where(forced >= 0, forced, explorer.next())
             ask = np.flatnonzero(playing & (actions < 0))
             actions[actions < 0] = 0  # where the game is over anything will do
+        chosen = player.act(observation, ask)
         if len(ask):
-            actions[ask] = agent.act(observation[ask], 0.0, unused)
+            actions[ask] = chosen
         step = env.step(actions)
         observation, forced = step.observation, step.forced_action
         for lane in np.flatnonzero(step.ended & playing):
             yield int(lane), float(step.score[lane]), int(step.length[lane])
+        player.begin(step.ended)
         playing &= ~step.ended

@@ -17,7 +17,6 @@ from aprendiz.config import to_json
 from aprendiz.device import available_memory, choose_device
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, train
-from aprendiz.replay import Replay
 from aprendiz.run import Run
 from aprendiz.tracking import resolve_mode
 
@@ -47,7 +46,7 @@ def create(
     spec = env.spec
     device = _device(options.device, agent_class, spec)
     threads = set_threads(None, spec, device)
-    hyperparameters = _fit_memory(hyperparameters, spec, num_envs, device)
+    hyperparameters = _fit_memory(agent_class, hyperparameters, spec, num_envs, device)
     # A first guess of the budget is good enough to try how fast this machine is.
     guess = options.steps or spec.default_env_steps
     precision, rate = measure(agent_class, hyperparameters, make_env, num_envs, guess, device, options)
@@ -244,16 +243,16 @@ def _announce(run: Run, config: dict[str, Any], rate: float) -> None:
     print(f"  {run.path}", flush=True)
 
 
-def _fit_memory(hyperparameters: Any, spec: EnvSpec, num_envs: int, device: torch.device) -> Any:
+def _fit_memory(
+    agent_class: type[Agent], hyperparameters: Any, spec: EnvSpec, num_envs: int, device: torch.device
+) -> Any:
     """The config with a replay memory that fits into this machine; a smaller one is announced."""
     capacity = getattr(hyperparameters, "replay_capacity", None)
     if capacity is None:
         return hyperparameters
-    n_step = getattr(hyperparameters, "n_step", 1)
-    shape, dtype = spec.observation_space.shape or (), spec.observation_space.dtype
 
     def needed(transitions: int) -> int:
-        return Replay.bytes_needed(transitions, num_envs, shape, dtype, spec.frame_stack, n_step)
+        return agent_class.replay_bytes(hyperparameters, spec, num_envs, transitions)
 
     import torch
 

@@ -60,27 +60,29 @@ def moments(
     without a moment of its end. Raises ConfigError for `explore` outside 0 to 1, EnvError where there is no picture.
     """
     assert env.num_envs == 1, "one game is watched at a time"
-    unused = np.random.default_rng(0)  # greedy actions need no random numbers
     for game, seed in enumerate(seeds):
         spec = env.spec
         explorer = Explorer([seed], explore, spec.action_space if spec.continuous else spec.num_actions)
+        player = agent.player(1)
         observation, forced = env.reset([seed]), env.forced_action
         score, step_number, ended = 0.0, 0, ""
         while not ended and step_number != max_steps:
-            action: Any
+            action: Any = None
             if spec.continuous:
                 exploring, actions = explorer.next_continuous()
-                action, why = actions[0], "random"
-                if not exploring[0]:
-                    action, why = agent.act(observation, 0.0, unused)[0], "greedy"
+                action, why = (actions[0], "random") if exploring[0] else (None, "greedy")
             else:
                 action, why = int(forced[0]), "forced"
                 random_action = int(explorer.next()[0])
                 if action < 0:
                     action, why = random_action, "random"
                 if action < 0:
-                    action, why = int(agent.act(observation, 0.0, unused)[0]), "greedy"
-            q_values = agent.inspect(observation).get("q_values")
+                    action, why = None, "greedy"
+            # Also what it does not decide it sees, where it has a memory.
+            chosen = player.act(observation, np.flatnonzero([why == "greedy"]))
+            if why == "greedy":
+                action = chosen[0] if spec.continuous else int(chosen[0])
+            q_values = player.inspect(observation).get("q_values")
             row = None if q_values is None else q_values[0]
             picture = env.render().copy()
             yield Moment(picture, observation[0].copy(), row, action, why, score, step_number, game)

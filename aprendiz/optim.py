@@ -54,6 +54,20 @@ def rmsprop(
     )
 
 
+def radam(
+    parameters: Iterable[Parameter], learning_rate: float, epsilon: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """Adam whose first steps are held back until its variance is known (Liu et al. 2020, algorithm 2)."""
+    return torch.optim.RAdam(parameters, lr=learning_rate, eps=epsilon, capturable=device.type == "cuda")
+
+
+def adadelta(
+    parameters: Iterable[Parameter], learning_rate: float, decay: float, epsilon: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """ADADELTA (Zeiler 2012, algorithm 1), whose steps are multiplied by `learning_rate`."""
+    return torch.optim.Adadelta(parameters, lr=learning_rate, rho=decay, eps=epsilon, capturable=device.type == "cuda")
+
+
 def schedulable(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
     """Makes `set_learning_rate` reach an optimiser whose steps are captured in a CUDA graph, which reads numbers once:
     there the learning rate becomes a tensor."""

@@ -75,7 +75,7 @@ class SegmentStore:
         name = f"priorities-{hashlib.blake2b(leaves, digest_size=8).hexdigest()}-{self.token}.zst"
         if self.priorities is not None and self.priorities["file"] == name:
             return
-        written = _write_compressed(folder / name, [leaves])
+        written = write_compressed(folder / name, [leaves])
         self.priorities = {"file": name, "bytes": written}
 
     def write_again(self, lanes: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
@@ -122,7 +122,7 @@ class SegmentStore:
         raw = frames.reshape(len(frames), -1).view(np.uint8)
         raw[1:] ^= raw[:-1].copy()
         columns = [np.ascontiguousarray(getattr(replay, name)[lane, slots]).data for name in COLUMNS]
-        return _write_compressed(path, [*columns, raw.data])
+        return write_compressed(path, [*columns, raw.data])
 
 
 def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
@@ -135,7 +135,7 @@ def is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
     return True
 
 
-def _write_compressed(path: Path, parts: Sequence[memoryview]) -> int:
+def write_compressed(path: Path, parts: Sequence[memoryview]) -> int:
     """Writes a whole file or none; returns its size in bytes. Raises StorageError."""
     temporary = path.with_suffix(".tmp")
     try:
@@ -161,7 +161,7 @@ def _write_compressed(path: Path, parts: Sequence[memoryview]) -> int:
 
 
 @contextlib.contextmanager
-def _told_as_checkpoint_errors(path: Path) -> Iterator[None]:
+def told_as_checkpoint_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
@@ -173,14 +173,14 @@ def _told_as_checkpoint_errors(path: Path) -> Iterator[None]:
 
 
 def _read_array(path: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
-    with _told_as_checkpoint_errors(path):
-        array = np.frombuffer(_decompressed(path), dtype)
+    with told_as_checkpoint_errors(path):
+        array = np.frombuffer(read_compressed(path), dtype)
         if len(array) != count:
             raise ValueError(f"it holds {len(array)} numbers, not {count}")
         return array
 
 
-def _decompressed(path: Path) -> bytes:
+def read_compressed(path: Path) -> bytes:
     with open(path, "rb") as file:
         return zstandard.ZstdDecompressor().stream_reader(file).read()
 
@@ -188,8 +188,8 @@ def _decompressed(path: Path) -> bytes:
 def _read_segment(path: Path, count: int, replay: Replay) -> tuple[list[NDArray[Any]], NDArray[Any]]:
     frame_dtype = replay.frames[:0].cpu().numpy().dtype
     columns: list[NDArray[Any]] = []
-    with _told_as_checkpoint_errors(path):
-        data = _decompressed(path)
+    with told_as_checkpoint_errors(path):
+        data = read_compressed(path)
         offset = 0
         for name in COLUMNS:
             dtype = getattr(replay, name).dtype

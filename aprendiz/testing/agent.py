@@ -136,7 +136,8 @@ def _check_constructor(agent_class: Any, training: _Training, config: Any) -> No
 def _check_acting(make: _Maker, agent: Any, budget_env_steps: int, seed: int) -> None:
     """`act`, `inspect` and `exploration`, in games of their own."""
     env = make.make_env(3)
-    actions, observations = int(env.spec.action_space.n), env.reset(seed)
+    space, observations = env.spec.action_space, env.reset(seed)
+    continuous = env.spec.continuous
     env.close()
     for at in (0, budget_env_steps // 2, 10 * budget_env_steps):
         explore = agent.exploration(at)
@@ -145,26 +146,52 @@ def _check_acting(make: _Maker, agent: Any, budget_env_steps: int, seed: int) ->
 
     def act(explore: float, number: int) -> np.ndarray:
         chosen = agent.act(observations, explore, np.random.default_rng([seed, number]))
-        right = isinstance(chosen, np.ndarray) and chosen.shape == (len(observations),) and chosen.dtype == np.int64
-        require(right, f"act gave {form(chosen)} for {len(observations)} observations; it must be int64 [N]")
-        require(chosen.min() >= 0 and chosen.max() < actions, f"act chose {chosen}; actions are 0 to {actions - 1}")
+        (_check_continuous if continuous else _check_numbered)(chosen, len(observations), space)
         return chosen
 
     greedy = act(0.0, 0)
     require(all(np.array_equal(act(0.0, n), greedy) for n in range(1, 5)), "with explore 0 the generator decides")
-    draws = np.stack([act(1.0, number) for number in range(20 * actions)])  # [draws, N]
-    missing = sorted(set(range(actions)) - set(draws.flatten().tolist()))
-    require(not missing, f"with explore 1 not every action is taken: never {missing}")
-    same = (draws == draws[:, :1]).all(axis=1).mean()
+    actions = 2 if continuous else int(space.n)
+    draws = np.stack([act(1.0, number) for number in range(20 * actions)])  # [draws, N, ...]
+    if continuous:
+        require(bool((draws.std(axis=0) > 0).all()), "with explore 1 the actions are always the same")
+    else:
+        missing = sorted(set(range(actions)) - set(draws.flatten().tolist()))
+        require(not missing, f"with explore 1 not every action is taken: never {missing}")
+    same = (draws == draws[:, :1]).reshape(len(draws), -1).all(axis=1).mean()
     require(actions == 1 or same < 0.9, "with explore 1 all environments take one and the same random action")
     require(np.array_equal(draws[3], act(1.0, 3)), "the same generator gives other actions")
-    values = agent.inspect(observations).get("q_values")
-    shape = (len(observations), actions)
-    right = isinstance(values, np.ndarray) and values.shape == shape and values.dtype == np.float32
-    require(right, f"inspect gave q_values {form(values)}; they must be float32 {shape}")
-    assert values is not None
-    require(bool(np.isfinite(values).all()), "inspect gave q_values that are not finite")
+    _check_thought(agent.inspect(observations), len(observations), None if continuous else actions)
     require(np.array_equal(observations, before), "act or inspect wrote to the observations")
+
+
+def _check_numbered(chosen: Any, count: int, space: Any) -> None:
+    right = isinstance(chosen, np.ndarray) and chosen.shape == (count,) and chosen.dtype == np.int64
+    require(right, f"act gave {form(chosen)} for {count} observations; it must be int64 [N]")
+    last = int(space.n) - 1
+    require(chosen.min() >= 0 and chosen.max() <= last, f"act chose {chosen}; actions are 0 to {last}")
+
+
+def _check_continuous(chosen: Any, count: int, space: Any) -> None:
+    right = isinstance(chosen, np.ndarray) and chosen.shape == (count, *space.shape) and chosen.dtype == np.float32
+    require(right, f"act gave {form(chosen)} for {count} observations; it must be float32 {(count, *space.shape)}")
+    inside = bool((chosen >= space.low).all() and (chosen <= space.high).all())
+    require(inside, f"act chose {chosen}; actions lie from {space.low} to {space.high}")
+
+
+def _check_thought(thought: Any, count: int, actions: int | None) -> None:
+    """What `inspect` gave. Agents that value no single action, or whose actions have no numbers, leave q_values out and
+    give the state's `value`."""
+    if "q_values" in thought or "value" not in thought:
+        values, shape = thought.get("q_values"), (count, actions)
+        right = isinstance(values, np.ndarray) and values.shape == shape and values.dtype == np.float32
+        require(right, f"inspect gave q_values {form(values)}; they must be float32 {shape}")
+    else:
+        values = thought["value"]
+        right = isinstance(values, np.ndarray) and values.shape == (count,) and values.dtype == np.float32
+        require(right, f"inspect gave value {form(values)}; it must be float32 {(count,)}")
+    for name, array in thought.items():
+        require(bool(np.isfinite(array).all()), f"inspect gave {name} that are not finite")
 
 
 def _check_training(training: _Training, record: list[tuple[int, bool, dict[str, float]]], untrained: Any) -> None:

@@ -13,24 +13,28 @@ import torch
 
 import envs
 from agents import AGENTS
-from agents.core import Agent
+from agents.core import Agent, check_actions_fit
 from agents.q_learning import QLearning
 from agents.step_source import StepSource
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Work
 from aprendiz.testing import check_agent
 
-PLACES = ("cartpole", "frozen-lake")
-"""Small environments, of vectors and of states. An agent is checked wherever it can learn."""
+PLACES = ("cartpole", "frozen-lake", "pendulum")
+"""Small environments: of vectors, of states, and of continuous actions. An agent is checked wherever it can learn."""
+EXTRAS = {"sb3-qrdqn": "sb3_contrib"}
+"""Agents that an optional package brings."""
 
 
 def make_env(name: str) -> Any:
     return lambda num_envs: envs.make(name, num_envs)
 
 
-def fits(agent: Any, task: str) -> bool:
+def fits(name: str, agent: Any, task: str) -> bool:
+    spec = make_env(task)(1).spec
     try:
-        agent.presets(make_env(task)(1).spec)
+        check_actions_fit(agent, name, spec)
+        agent.presets(spec)
     except ConfigError:
         return False
     return True
@@ -39,6 +43,8 @@ def fits(agent: Any, task: str) -> bool:
 def small(config: Any) -> Any:
     """The config with what is large made small enough for a few hundred steps."""
     sizes = {"batch_size": 8, "replay_capacity": 400, "target_period_env_steps": 50, "chunk_env_steps": 70}
+    sizes |= {"rollout_steps": 16, "epochs": 2, "hidden_units": 16}
+    sizes |= {"gradient_steps": min(4, getattr(config, "gradient_steps", 1))}
     sizes |= dict.fromkeys(("atoms", "quantiles", "target_quantiles", "policy_quantiles"), 5)
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{name: size for name, size in sizes.items() if name in known})
@@ -48,7 +54,7 @@ def small(config: Any) -> Any:
 @pytest.mark.parametrize("name", AGENTS.names())
 def test_every_agent_keeps_the_contract(name: str, task: str) -> None:
     agent = AGENTS.get(name)
-    if not fits(agent, task):
+    if not fits(name, agent, task):
         pytest.skip(f"{name} says that it cannot learn {task}")
     config = small(agent.presets(make_env(task)(1).spec)["default"])
     check_agent(agent, make_env(task), config=config, env_steps=160)
@@ -56,10 +62,12 @@ def test_every_agent_keeps_the_contract(name: str, task: str) -> None:
 
 @pytest.mark.parametrize("name", AGENTS.names())
 def test_every_agent_can_learn_somewhere(name: str) -> None:
-    assert any(fits(AGENTS.get(name), task) for task in PLACES)
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
+    assert any(fits(name, AGENTS.get(name), task) for task in PLACES)
 
 
-@pytest.mark.parametrize("name", ["dqn", "prioritized-dqn"])
+@pytest.mark.parametrize("name", ["dqn", "prioritized-dqn", "sb3-dqn", "sb3-ppo"])
 def test_agents_keep_the_contract_on_images_whose_games_cannot_be_restored(name: str) -> None:
     agent = AGENTS.get(name)
     config = dataclasses.replace(small(agent.presets(envs.make("pong", 1).spec)["default"]), num_envs=2)
