@@ -1,4 +1,4 @@
-"""The commands `sample`, `evaluate`, `neighbors`, `analogy`, `map`, `vectors` and `classify` of `language`, on small runs."""
+"""`language.sample`, `evaluate`, `neighbors`, `analogy`, `map`, `vectors` and `classify`, on small runs."""
 
 from __future__ import annotations
 
