@@ -286,6 +286,6 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, generator: torch.Generator, d
     real, fake = real.flatten(1), fake.flatten(1)
     axes = torch.randn(real.shape[1], directions, generator=generator)
     axes = axes / axes.norm(dim=0)
-    levels = torch.linspace(0, 1, min(len(real), len(fake)))
+    levels = torch.linspace(0, 1, max(len(real), len(fake)))
     a, b = (torch.quantile(images @ axes, levels, dim=0) for images in (real, fake))  # [levels, directions]
     return float((a - b).abs().mean())

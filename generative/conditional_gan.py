@@ -179,7 +179,7 @@ class ConditionalGAN(AdversarialModel):
         g_loss = non_saturating_generator_loss(g_logits)
         g_norm = self._step(self.generator_optimizer, self.generator, g_loss)
         self._finish(batch)
-        self._labels_seen += torch.bincount(batch.labels, minlength=len(self._labels_seen))
+        self._labels_seen.scatter_add_(0, batch.labels, torch.ones_like(batch.labels))  # waits for no device
         with torch.no_grad():
             return Outcome(
                 {

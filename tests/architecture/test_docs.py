@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents import AGENTS
+from generative import GENERATIVE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "runs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

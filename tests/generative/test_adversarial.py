@@ -373,6 +373,12 @@ def test_the_sliced_distance_of_equal_sets_is_0_and_of_shifted_ones_grows() -> N
     assert far == pytest.approx(4 * near, rel=1e-4)
 
 
+def test_the_sliced_distance_of_sets_of_different_sizes_compares_whole_distributions() -> None:
+    one, even = torch.zeros(1, 1, 1, 1), torch.linspace(0, 1, 101).view(-1, 1, 1, 1)  # one pixel: one direction
+    assert sliced_wasserstein(one, even, torch.Generator()) == pytest.approx(0.5)
+    assert sliced_wasserstein(even, one, torch.Generator()) == pytest.approx(0.5)
+
+
 @every_model
 def test_it_learns_what_digits_look_like(model_class: type[AdversarialModel]) -> None:
     digits = load("digits")

@@ -83,6 +83,15 @@ def test_without_labels_classes_come_as_often_as_they_were_learned_from() -> Non
     torch.testing.assert_close(shares, torch.tensor([5 / 6, 0.0, 1 / 6]), rtol=0, atol=0.03)
 
 
+def test_a_saved_model_still_knows_how_often_it_learned_each_class() -> None:
+    model, other = game(), game()
+    model.update(batch([0, 0, 0, 0, 0, 0]))
+    other.load_state_dict(model.state_dict())
+    codes = [one.latent(50, torch.Generator().manual_seed(1)) for one in (model, other)]
+    assert torch.equal(*codes)
+    assert codes[1][:, -3].sum() == 50
+
+
 def test_before_it_has_learned_all_classes_come_equally_often() -> None:
     shares = game().latent(3_000, torch.Generator().manual_seed(1))[:, -3:].mean(0)
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), rtol=0, atol=0.03)
