@@ -8,6 +8,7 @@ down, so that continuing a run never moves anything.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional, get_args
 
@@ -203,7 +204,7 @@ def _spelled_out(argv: list[str], types: dict[str, Any]) -> list[str]:
     """`--stream` and `--no-stream`, of an option that may also be left open, with the value that tyro asks for."""
     flags = {name.replace("_", "-") for name, kind in types.items() if set(get_args(kind)) == {bool, type(None)}}
     result = []
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*argv, ""]):
         if word.startswith("--no-") and word.removeprefix("--no-") in flags:
             result += [f"--{word.removeprefix('--no-')}", "False"]
         elif word.removeprefix("--") in flags and following not in ("True", "False", "None"):
