@@ -69,7 +69,8 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
 
     Raises StorageError where it cannot be added; it is printed all the same.
     """
-    from agents.saved import best_or_last, checkpoint_choice, load_saved
+    from agents.saved import load_saved
+    from aprendiz.session import best_or_last, checkpoint_choice
 
     saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
     with _progress(run.name) as on_progress:

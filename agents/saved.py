@@ -10,7 +10,7 @@ from agents import AGENTS
 from agents.core import Agent
 from aprendiz.config import from_json
 from aprendiz.device import choose_device
-from aprendiz.errors import CheckpointError, ConfigError, RunError
+from aprendiz.errors import CheckpointError, RunError
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -94,20 +94,6 @@ def make_env_of(run: Run) -> MakeEnv:
         return envs.make(name, num_envs, render=render, **options)
 
     return make_env
-
-
-def checkpoint_choice(text: str | None) -> str | int | None:
-    """`last`, `best`, or a step such as `50_000` as a number. Raises ConfigError for anything else."""
-    if text is None or text in ("last", "best"):
-        return text
-    if not text.replace("_", "").isdecimal():
-        raise ConfigError(f"checkpoint {text!r} is not last, best or a step such as 50_000")
-    return int(text)
-
-
-def best_or_last(run: Run) -> str:
-    """`best` where the run has such a checkpoint, else `last`."""
-    return "last" if run.best_step() is None else "best"
 
 
 def _part(run: Run, name: str) -> dict[str, Any]:

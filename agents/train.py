@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 from aprendiz import BACKBONES
-from aprendiz.cli import Section, main, parse, print_list, registry_section
+from aprendiz.cli import Section, flat, given, main, parse, print_list, registry_section
 from aprendiz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
 
     task, rest = argv[0], argv[1:]
     known = envs.options(task)  # also where an unknown name ends, with the closest ones
-    agent_name, preset = _given(rest, "agent"), _given(rest, "preset") or "default"
+    agent_name, preset = given(rest, "agent"), given(rest, "preset") or "default"
     if agent_name is not None:
         agent_name = agent_name if ":" in agent_name else AGENTS.canonical(agent_name)
     spec = _spec(task, _early_env_options(known, rest))
@@ -125,9 +125,9 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
     options_type = dataclasses.make_dataclass(
         "Options",
         [
-            ("common", Annotated[TrainOptions, _flat("options")]),
-            ("hyperparameters", Annotated[type(config), _flat(f"{agent_name}, preset {preset}")]),
-            ("environment", Annotated[environment, _flat(f"environment {spec.name}")]),
+            ("common", Annotated[TrainOptions, flat("options")]),
+            ("hyperparameters", Annotated[type(config), flat(f"{agent_name}, preset {preset}")]),
+            ("environment", Annotated[environment, flat(f"environment {spec.name}")]),
         ],
         frozen=True,
         kw_only=True,
@@ -173,19 +173,9 @@ def show_lists() -> None:
     )
 
 
-def _given(argv: list[str], name: str) -> str | None:
-    """The value of --name, before the options as a whole can be known."""
-    for index, word in enumerate(argv):
-        if word == f"--{name}" and index + 1 < len(argv):
-            return argv[index + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
-
-
 def _early_env_options(known: dict[str, Any], argv: list[str]) -> dict[str, Any]:
     """Options that change the observation space must be known before the preset is chosen: read those that are text."""
-    found = {name: _given(argv, name.replace("_", "-")) or _given(argv, name) for name in known}
+    found = {name: given(argv, name.replace("_", "-")) or given(argv, name) for name in known}
     text = {name for name, default in known.items() if default is None or isinstance(default, str)}
     return {name: value for name, value in found.items() if value is not None and name in text}
 
@@ -198,13 +188,6 @@ def _spec(task: str, env_options: dict[str, Any]) -> EnvSpec:
         return env.spec
     finally:
         env.close()
-
-
-def _flat(title: str) -> Any:
-    """No prefix for the flags of a nested group."""
-    import tyro
-
-    return tyro.conf.arg(name="", help=title)
 
 
 def _env_dataclass(known: dict[str, Any]) -> type:
@@ -227,7 +210,7 @@ def _general_options() -> type:
         "Options",
         [
             ("environment", Annotated[str, tyro.conf.Positional]),
-            ("common", Annotated[TrainOptions, _flat("options")], field(default_factory=TrainOptions)),
+            ("common", Annotated[TrainOptions, flat("options")], field(default_factory=TrainOptions)),
             ("list", bool, field(default=False)),
             ("resume", Optional[str], field(default=None)),  # noqa: UP045
         ],
@@ -250,4 +233,3 @@ def _check(options: TrainOptions) -> None:
 
 if __name__ == "__main__":
     main(run_command)
-

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
-import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 import envs
 from agents import AGENTS
 from agents.core import Agent, Purpose
 from agents.play import game_seeds, play_games
-from agents.saved import checkpoint_choice, make_env_of, new_agent, open_agent
+from agents.saved import make_env_of, new_agent, open_agent
+from aprendiz import session
 from aprendiz.config import to_json
-from aprendiz.device import available_memory, choose_device, keep_freed_memory
-from aprendiz.errors import ConfigError, RunError, StorageError
-from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, load_run, save_run, train
+from aprendiz.device import available_memory, choose_device
+from aprendiz.errors import ConfigError
+from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, train
 from aprendiz.replay import Replay
 from aprendiz.run import Run
 from aprendiz.tracking import resolve_mode
@@ -32,10 +27,9 @@ if TYPE_CHECKING:
     from agents.train import ResumeOptions, TrainOptions
     from envs.core import Env, EnvSpec
 
+UNIT = session.Unit("env_steps", "steps", "--steps")
 EVALUATION_EXPLORE = 0.01
 """Random actions while evaluating: a greedy agent can loop for ever in a deterministic game."""
-MEASURE_SECONDS = 2.5
-"""How long each precision is tried when a run is created."""
 MEMORY_SHARE = 0.8
 """Part of the free memory that a replay memory may take."""
 
@@ -52,15 +46,12 @@ def create(
     env = make_env(num_envs)
     spec = env.spec
     device = _device(options.device, agent_class, spec)
-    threads = _set_threads(None, spec, device)
+    threads = set_threads(None, spec, device)
     hyperparameters = _fit_memory(hyperparameters, spec, num_envs, device)
     # A first guess of the budget is good enough to try how fast this machine is.
     guess = options.steps or spec.default_env_steps
-    precision, rate = _measure(agent_class, hyperparameters, make_env, num_envs, guess, device, options)
-    planned = options.steps or spec.default_env_steps
-    if options.minutes is not None:
-        by_clock = max(_round(int(rate * 60 * options.minutes)), num_envs)
-        planned = min(by_clock, options.steps) if options.steps else by_clock
+    precision, rate = measure(agent_class, hyperparameters, make_env, num_envs, guess, device, options)
+    planned = session.planned_units(rate, options.minutes, options.steps, spec.default_env_steps, num_envs)
     hyperparameters = agent_class.resolve(hyperparameters, planned)
     evaluate_every = max(planned // options.evaluations, 1) if options.evaluations else None
     cadence = Cadence(
@@ -118,51 +109,22 @@ def resume(options: ResumeOptions) -> int:
 
 def _resume(run: Run, options: ResumeOptions) -> int:
     config = run.config
-    for name in ("steps", "minutes"):
-        value = getattr(options, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ConfigError(f"--{name} must be above 0, got {value}")
+    session.check_positive(options, "steps", "minutes")
     resolve_mode(options.wandb or config.get("wandb"))
     expected = ("environment", "agent", "num_envs", "budget", "cadence", "device", "precision", "evaluation")
-    if missing := [name for name in (*expected, "torch_threads", "wandb") if name not in config]:
-        raise RunError(f"{run.path / 'config.json'} lacks {', '.join(missing)}: it was cut, or changed by hand")
-    if options.steps is not None or options.minutes is not None:
-        given_steps = options.steps is not None
-        config["budget"]["env_steps"] = options.steps if given_steps else config["budget"]["env_steps"]
-        if options.minutes is not None:
-            config["budget"]["minutes"] = options.minutes
-        elif given_steps:
-            config["budget"]["minutes"] = None  # the new total counts, not the clock of the first session
-        if options.minutes is not None and not given_steps:
-            config["budget"]["env_steps"] = None
-    which = checkpoint_choice(options.checkpoint) or "last"
-    total, made = config["budget"]["env_steps"], int(run.checkpoint(which).name.removeprefix("step-"))
-    # A signal may have come in the last evaluation, which is then still owed.
-    owed = options.steps is None and which == "last" and run.status()["state"] == "stopped"
-    if total is not None and made >= total and not owed:  # before anything is cut back to that checkpoint
-        raise RunError(
-            f"{run.name} has already made {made:,} of {total:,} steps; give a larger total, as in "
-            f"--resume {run.name} --steps {2 * made}"
-        )
-    minutes = config["budget"]["minutes"]
-    if minutes is not None and not owed and (gone := run.load(which)["loop"]["elapsed_seconds"]) >= 60.0 * minutes:
-        raise RunError(
-            f"{run.name} has already trained for {gone / 60:.1f} of {minutes:g} minutes; give a larger total, as in "
-            f"--resume {run.name} --minutes {2 * minutes:g}"
-        )
+    session.require_entries(run, (*expected, "torch_threads", "wandb"))
+    session.extend_budget(config["budget"], UNIT, options.steps, options.minutes)
+    which = session.checkpoint_choice(options.checkpoint) or "last"
+    session.check_unfinished(run, which, UNIT, new_total=options.steps is not None)
     agent, spec, make_env = new_agent(run, options.device or config["device"])
     if options.device is not None:
         device = _device(options.device, type(agent), spec)
         config |= {"device": str(device), "precision": getattr(agent, "precision", "fp32")}
     env = make_env(config["num_envs"])
-    _set_threads(config["torch_threads"], spec, choose_device(config["device"]))
+    set_threads(config["torch_threads"], spec, choose_device(config["device"]))
     state = LoopState()
     source = agent.make_source(env, seed=run.seed)
-    whole = load_run(run, agent, source, state, which)
-    if which != "last":
-        # What the older checkpoint needs is saved anew before the later ones go.
-        save_run(run, agent, source, state, Cadence(**config["cadence"]))
-        run.go_back_to(state.units, state.best_units)
+    whole = session.load_checkpoint(run, agent, source, state, Cadence(**config["cadence"]), which)
     run.save_config()
     print(f"resuming {run.path} at {state.units:,} environment steps")
     if not whole and source.bulky:
@@ -176,24 +138,12 @@ def _resume(run: Run, options: ResumeOptions) -> int:
 
 def _device(name: str, agent_class: type[Agent], spec: EnvSpec) -> torch.device:
     """The device asked for; `auto` means the CPU where networks are small, and where the agent knows no other."""
-    if name == "auto" and (spec.observation_kind != "image" or agent_class.devices == ("cpu",)):
-        name = "cpu"
-    device = choose_device(name)
-    if device.type not in agent_class.devices:
-        raise ConfigError(f"{agent_class.__name__} lives on {', '.join(agent_class.devices)}, not on {name}")
-    return device
+    return session.device_for(name, agent_class.devices, agent_class.__name__, small=spec.observation_kind != "image")
 
 
-def _set_threads(saved: int | None, spec: EnvSpec, device: torch.device) -> int:
-    """Sets and returns PyTorch's threads: what the run had, else one for small networks (more only wait for each other)
-    and PyTorch's own choice for images."""
-    import torch
-
-    if device.type == "cpu":
-        keep_freed_memory()
-    threads = saved or (torch.get_num_threads() if spec.observation_kind == "image" else 1)
-    torch.set_num_threads(threads)
-    return threads
+def set_threads(saved: int | None, spec: EnvSpec, device: torch.device) -> int:
+    """Sets and returns PyTorch's threads: what the run had, else one where observations are no images."""
+    return session.set_threads(saved, device, small=spec.observation_kind != "image")
 
 
 def _train(
@@ -211,8 +161,8 @@ def _train(
         return {"score": float(games.scores.mean()), "length": float(games.lengths.mean())}
 
     cadence = Cadence(**config["cadence"])
-    result: TrainResult | None = None
-    try:
+
+    def work() -> TrainResult:
         result = train(
             agent,
             source,
@@ -223,18 +173,13 @@ def _train(
             state=state,
         )
         _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
-    except BaseException:
-        with contextlib.suppress(StorageError):  # on a full disk the first error is the one to tell
-            run.set_status("failed", step=state.units)
-        raise
-    finally:
-        env.close()
-        run.close()
-        if run.tracker is not None:
-            run.tracker.finish(0 if result else 1)
-    if result.reason in ("finished", "clock"):
-        return 0
-    return 128 + signal.Signals[result.reason].value
+        return result
+
+    def advice() -> str:
+        rate = config["agent"]["hyperparameters"].get("learning_rate")
+        return "" if rate is None else f" (--learning-rate, which is {rate:g})"
+
+    return session.run_to_end(run, state, work, env.close, advice)
 
 
 def _finish(run: Run, result: TrainResult, make_env: Callable[..., Env], video: bool) -> None:
@@ -327,7 +272,7 @@ def _fit_memory(hyperparameters: Any, spec: EnvSpec, num_envs: int, device: torc
     return dataclasses.replace(hyperparameters, replay_capacity=smaller)
 
 
-def _measure(
+def measure(
     agent_class: type[Agent],
     hyperparameters: Any,
     make_env: Callable[..., Env],
@@ -340,16 +285,11 @@ def _measure(
 
     Where there is a choice of precision, or a clock to plan for, the real thing is run for a moment with each.
     """
-    candidates = agent_class.precisions if options.precision == "auto" else (options.precision,)
-    if options.precision != "auto" and options.precision not in agent_class.precisions:
-        raise ConfigError(
-            f"{options.agent} learns in {', '.join(agent_class.precisions)}, not in {options.precision}; use "
-            f"--precision auto"
-        )
     env = make_env(num_envs)
     try:
-        if env.spec.observation_kind != "image":
-            candidates = candidates[:1]  # small networks gain nothing from narrow numbers
+        small = env.spec.observation_kind != "image"
+        owner = str(options.agent)
+        candidates = session.precisions_to_try(options.precision, agent_class.precisions, owner, small=small)
         if len(candidates) == 1 and options.minutes is None:
             return candidates[0], 0.0
         changes: dict[str, Any] = {}
@@ -368,33 +308,7 @@ def _measure(
                 device=device,
                 precision=precision,
             )
-            rates[precision] = _rate(agent, env, options.seed)
+            rates[precision] = session.rate_of(agent, agent.make_source(env, seed=options.seed))
     finally:
         env.close()
-    best = max(rates, key=lambda name: rates[name] * (1.05 if name == "fp32" else 1.0))
-    return best, rates[best]
-
-
-def _rate(agent: Agent, env: Env, seed: int) -> float:
-    """Environment steps a second of acting and learning, after a moment to get going."""
-    source = agent.make_source(env, seed=seed)
-    started, units = math.inf, 0
-    begin = time.perf_counter()
-    while True:
-        work = source.next()
-        if work.batch is not None:
-            source.feedback(work.batch, agent.update(work.batch))
-        units += work.units
-        now = time.perf_counter()
-        if work.safe_point:
-            if started == math.inf:
-                if now - begin > 0.2 * MEASURE_SECONDS:
-                    started, units = now, 0
-            elif now - started > MEASURE_SECONDS:
-                return units / (now - started)
-
-
-def _round(steps: int) -> int:
-    """To two leading digits: a plan, not a measurement."""
-    digits = max(int(math.log10(max(steps, 1))) - 1, 0)
-    return int(np.round(steps, -digits))
+    return session.fastest(rates)

@@ -78,7 +78,8 @@ def command(argv: list[str]) -> None:
 
     if options.video is not None:
         check_video_path(options.video)
-    from agents.saved import best_or_last, checkpoint_choice, load_saved
+    from agents.saved import load_saved
+    from aprendiz.session import best_or_last, checkpoint_choice
 
     saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
     title = f"{run.task}   {run.learner}   {saved.step:,} steps"

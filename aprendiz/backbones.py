@@ -1,12 +1,13 @@
 """Networks that turn an observation (or an image, or a token) into features, shared by all families.
 
 A backbone takes the space it reads, has `features` (the width of what it returns) and scales pixels itself: uint8 in,
-divided by 255 exactly once, whoever uses it.
+divided by 255 exactly once, whoever uses it; floats are read as they are.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,6 +17,26 @@ from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
 from aprendiz.errors import ConfigError
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky-relu": lambda: nn.LeakyReLU(0.2),
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "identity": nn.Identity,
+}
+"""What follows a layer, by name. The slope of leaky rectifiers is that of Radford, Metz and Chintala (2016)."""
+
+
+def activation_module(name: str) -> nn.Module:
+    """The nonlinearity of that name. Raises ConfigError naming those that there are."""
+    if name not in ACTIVATIONS:
+        raise ConfigError(f"unknown activation {name!r}: use one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
 
 
 class NatureCNN(nn.Module):
@@ -52,12 +73,21 @@ class NatureCNN(nn.Module):
 class MLP(nn.Module):
     """Dense layers with rectifiers, twice 256 units unless told otherwise (RL Baselines3 Zoo, DQN on CartPole).
 
-    Reads vectors [B, D], images (flattened, divided by 255) or, one-hot encoded, the states of a discrete space [B].
-    Returns [B, last width].
+    Reads vectors [B, D], images (flattened; uint8 divided by 255) or, one-hot encoded, the states of a discrete space
+    [B]. Returns [B, last width]. `activation`, one of ACTIVATIONS, follows every layer; with `residual` a layer as wide
+    as the one before adds to it what it computes, h + f(W h + b) (He et al. 2016). Raises ConfigError for other spaces,
+    other activations and widths under 1.
     """
 
-    def __init__(self, observation_space: Space, hidden: tuple[int, ...] = (256, 256)) -> None:
+    def __init__(
+        self,
+        observation_space: Space,
+        hidden: tuple[int, ...] = (256, 256),
+        activation: str = "relu",
+        residual: bool = False,
+    ) -> None:
         super().__init__()
+        self.residual = residual
         self.states: int | None = None
         self.scale = 1.0
         if isinstance(observation_space, Discrete):
@@ -67,9 +97,11 @@ class MLP(nn.Module):
             self.scale = 255.0 if observation_space.dtype == np.uint8 else 1.0
         else:
             raise ConfigError(f"backbone mlp reads Box and Discrete spaces, not {observation_space}")
+        if any(size < 1 for size in hidden):
+            raise ConfigError(f"hidden layers need at least 1 unit each, got {', '.join(map(str, hidden))}")
         layers: list[nn.Module] = []
         for size in hidden:
-            layers += [nn.Linear(width, size), nn.ReLU()]
+            layers += [nn.Linear(width, size), activation_module(activation)]
             width = size
         self.layers = nn.Sequential(*layers)
         self.features = width
@@ -77,14 +109,108 @@ class MLP(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """[B, ...] -> float [B, features]"""
         if self.states is not None:
-            return self.layers(F.one_hot(observation, self.states).float())
+            return self._through(F.one_hot(observation, self.states).float())
         flat = observation.flatten(1).float()
-        return self.layers(flat / self.scale if self.scale != 1.0 else flat)
+        return self._through(flat / self.scale if self.scale != 1.0 else flat)
+
+    def _through(self, hidden: Tensor) -> Tensor:
+        if not self.residual:
+            return self.layers(hidden)
+        for number in range(0, len(self.layers), 2):
+            new = self.layers[number + 1](self.layers[number](hidden))
+            hidden = hidden + new if number > 0 and new.shape == hidden.shape else new
+        return hidden
 
 
-def _image_shape(space: Space, backbone: str, smallest: int) -> tuple[int, int, int]:
-    if not (isinstance(space, Box) and len(space.shape) == 3 and space.dtype == np.uint8):
-        raise ConfigError(f"backbone {backbone} reads uint8 images [C, H, W], not {space}; use --backbone mlp")
+class ConvEncoder(nn.Module):
+    """3x3 convolutions, each halving height and width (rounded up), flattened: images of any size from 4x4 up.
+
+    Strided convolutions in place of pooling after Springenberg et al. (2015, section 2) and Radford, Metz and Chintala
+    (2016, section 3). Reads uint8 images [B, C, H, W] (divided by 255) or float images as they are; returns
+    [B, channels[-1] * h * w]. Raises ConfigError for other spaces, activations, and images under 4x4.
+    """
+
+    def __init__(
+        self, observation_space: Space, channels: tuple[int, ...] = (32, 64), activation: str = "relu"
+    ) -> None:
+        super().__init__()
+        depth, height, width = _image_shape(observation_space, "conv-encoder", smallest=4, floats=True)
+        _check_channels(channels)
+        self.scale = 255.0 if observation_space.dtype == np.uint8 else 1.0
+        layers: list[nn.Module] = []
+        for size in channels:
+            layers += [nn.Conv2d(depth, size, kernel_size=3, stride=2, padding=1), activation_module(activation)]
+            depth, height, width = size, _halved(height), _halved(width)
+        self.layers = nn.Sequential(*layers)
+        self.features = depth * height * width
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """[B, C, H, W] -> float [B, features]"""
+        image = observation.contiguous(memory_format=torch.channels_last).to(_compute_dtype(observation.device))
+        return self.layers(image / self.scale if self.scale != 1.0 else image).flatten(1)
+
+
+class ConvDecoder(nn.Module):
+    """The way back from a ConvEncoder: a dense layer, then transposed convolutions that double height and width.
+
+    Reads vectors [B, D]; returns what stands before the output's nonlinearity, [B, C, H, W] in the shape asked for,
+    whatever its size (each layer undoes one rounded halving exactly). `channels` are the encoder's, in its order.
+    Raises ConfigError for spaces other than vectors, and where no `image_shape` is given: it draws, and cannot be told
+    what by the space that it reads.
+    """
+
+    def __init__(
+        self,
+        observation_space: Space,
+        image_shape: tuple[int, int, int] | None = None,
+        channels: tuple[int, ...] = (32, 64),
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        if image_shape is None:
+            raise ConfigError("backbone conv-decoder draws images from codes: it can only be a decoder")
+        if not (isinstance(observation_space, Box) and len(observation_space.shape) == 1):
+            raise ConfigError(f"backbone conv-decoder reads vectors, not {observation_space}")
+        _check_channels(channels)
+        self.image_shape = image_shape
+        sizes = [image_shape[1:]]
+        for _ in channels:
+            sizes.append((_halved(sizes[-1][0]), _halved(sizes[-1][1])))
+        self.smallest = (channels[-1], *sizes[-1])
+        self.dense = nn.Linear(observation_space.shape[0], math.prod(self.smallest))
+        layers: list[nn.Module] = [activation_module(activation)]
+        depths = [image_shape[0], *channels]
+        for i in reversed(range(len(channels))):
+            (height, width), (low, narrow) = sizes[i], sizes[i + 1]
+            padding = (height - (2 * low - 1), width - (2 * narrow - 1))
+            layers.append(nn.ConvTranspose2d(depths[i + 1], depths[i], 3, stride=2, padding=1, output_padding=padding))
+            if i > 0:
+                layers.append(activation_module(activation))
+        self.layers = nn.Sequential(*layers)
+        self.features = math.prod(image_shape)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """[B, D] -> float [B, C, H, W]"""
+        small = self.dense(codes).unflatten(1, self.smallest)  # [B, channels[-1], h, w]
+        return self.layers(small.contiguous(memory_format=torch.channels_last))
+
+
+def _halved(size: int) -> int:
+    return (size + 1) // 2
+
+
+def _check_channels(channels: tuple[int, ...]) -> None:
+    if not channels or min(channels) < 1:
+        raise ConfigError(f"channels must be at least one number, each at least 1, got {channels}")
+
+
+def _image_shape(space: Space, backbone: str, smallest: int, floats: bool = False) -> tuple[int, int, int]:
+    kinds = (np.uint8, np.float32) if floats else (np.uint8,)
+    if not (isinstance(space, Box) and len(space.shape) == 3 and space.dtype in kinds):
+        wanted = "uint8 or float32" if floats else "uint8"
+        raise ConfigError(f"backbone {backbone} reads {wanted} images [C, H, W], not {space}; use --backbone mlp")
     channels, height, width = space.shape
     if min(height, width) < smallest:
         raise ConfigError(f"backbone {backbone} needs images of at least {smallest}x{smallest}, not {height}x{width}")

@@ -46,6 +46,45 @@ def parse(
     _explain(options, argv, prog, captured.getvalue())
 
 
+def parse_known(options: type[T] | Any, argv: Sequence[str], *, prog: str) -> T:
+    """What `argv` says of `options`, whatever else stands in it: for those that decide which others there are.
+
+    Help flags are passed over. Raises ConfigError in one line for a bad value of one of `options`.
+    """
+    import tyro
+
+    captured = io.StringIO()
+    words = [word for word in argv if word not in ("-h", "--help")]
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(options, args=words, prog=prog, return_unknown_args=True)[0]
+    except SystemExit:
+        pass
+    except ValueError as error:
+        raise ConfigError(f"{error}; {prog} --help lists what is allowed") from error
+    _explain(options, [], prog, captured.getvalue())
+
+
+def given(argv: Sequence[str], name: str) -> str | None:
+    """The value of --name, before the options as a whole can be known. Raises ConfigError where there are two."""
+    values = []
+    for index, word in enumerate(argv):
+        if word == f"--{name}" and index + 1 < len(argv):
+            values.append(argv[index + 1])
+        if word.startswith(f"--{name}="):
+            values.append(word.partition("=")[2])
+    if len(set(values)) > 1:
+        raise ConfigError(f"--{name} is given as {' and as '.join(values)}: give it once")
+    return values[0] if values else None
+
+
+def flat(title: str) -> Any:
+    """For `Annotated`: the flags of a nested dataclass without a prefix, under a title of their own."""
+    import tyro
+
+    return tyro.conf.arg(name="", help=title)
+
+
 def flag_names(options: type | Any) -> list[str]:
     """The flags, such as `--learning-rate` and `--no-resume`, of a dataclass and of the dataclasses inside it."""
     return [option.name for option in _options(options) if option.name.startswith("--")]
@@ -173,7 +212,9 @@ def _explain(options: Any, argv: Sequence[str], prog: str, captured: str) -> NoR
     words = " ".join(" ".join(lines).split())
     words = re.split(r" ?(?:Argument helptext:|For full helptext)", words)[0].rstrip(". ")
     if words.startswith("Required options"):
-        missing = [option.name for option in _options(options) if option.required and f"{option.name} " in f"{words} "]
+        required = [option.name for option in _options(options) if option.required]
+        missing = [name for name in required if f"{name} " in f"{words} "]
+        missing = missing or [name for name in required if not name.startswith("--")]  # tyro shows the type alone
         words = f"missing {' and '.join(missing)}" if missing else words
     for pattern, replacement in _PHRASES:
         words = re.sub(pattern, replacement, words)

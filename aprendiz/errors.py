@@ -27,6 +27,10 @@ class EnvError(AprendizError):
     """An environment is missing or not supported."""
 
 
+class DataError(AprendizError):
+    """A data set cannot be found, read or downloaded, or holds nothing that could be learned from."""
+
+
 class RunError(AprendizError):
     """A run's folder cannot be found, read or used for this."""
 
@@ -37,3 +41,7 @@ class CheckpointError(AprendizError):
 
 class StorageError(AprendizError):
     """The disk is full, or refuses to be written to."""
+
+
+class DivergedError(AprendizError):
+    """A metric or a weight is NaN or infinite while learning: nothing that was learned since can be used."""

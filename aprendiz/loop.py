@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from aprendiz.errors import CheckpointError
+from aprendiz.errors import CheckpointError, DivergedError, StorageError
 from aprendiz.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ def train(
     """Runs until the budget is spent or a signal asks to stop, and saves at the end.
 
     The result depends on the seed alone, never on the clock: what happens by the clock (saving, drawing the progress
-    line) changes nothing that is learned. Raises what the learner, the source or the disk raises.
+    line) changes nothing that is learned. Raises what the learner, the source or the disk raises, and DivergedError
+    where what is learned is no longer finite: looked for whenever metrics are logged, before every evaluation and
+    before every checkpoint, so that none is ever saved broken. The run's status is then "diverged".
     """
     state = state or LoopState()
     session_start = time.perf_counter() - state.elapsed_seconds
@@ -192,6 +194,7 @@ def train(
 
     def save(best: bool = False) -> None:
         nonlocal saved_at, next_save
+        check_finite(run, learner, state, cadence, last_log[0])
         state.elapsed_seconds = clock()
         save_run(run, learner, source, state, cadence, best=best)
         saved_at = state.units
@@ -204,6 +207,7 @@ def train(
             """Evaluates and keeps the best; a signal ends it at once, and it is made up for when the run goes on."""
             nonlocal last_log
             assert evaluate is not None
+            check_finite(run, learner, state, cadence, last_log[0])
             started = clock()
             try:
                 with signals.interrupting():
@@ -235,6 +239,7 @@ def train(
             if line.due(seconds):
                 line.show(state.units, seconds, source.metrics())
             if crossed(before, state.units, cadence.log_every_units):
+                check_finite(run, None, state, cadence, last_log[0])
                 log(run, state, source, last_log, seconds)
                 last_log = (state.units, state.updates, seconds)
             if budget.units is not None and state.units >= budget.units:
@@ -305,6 +310,33 @@ def accumulate(state: LoopState, metrics: Mapping[str, Tensor | float]) -> None:
         state.sums[name] = state.sums[name] + value if name in state.sums else value
 
 
+def check_finite(run: Run, learner: Learner | None, state: LoopState, cadence: Cadence, since: int) -> None:
+    """Raises DivergedError where a sum of metrics or, if a learner is given, a weight of it is NaN or infinite.
+
+    `since`: units at the last log line, from which on the metrics were summed.
+    """
+    broken = next((name for name, total in state.sums.items() if not math.isfinite(float(total))), None)
+    what = f"{broken} became {float(state.sums[broken])}" if broken is not None else ""
+    if not what and learner is not None:
+        weights = {
+            f"{name}.{inner}": weight
+            for name, module in learner.modules().items()
+            for inner, weight in module.named_parameters()
+        }
+        finite = {name: torch.isfinite(weight.detach()).all() for name, weight in weights.items()}
+        broken = next((name for name, good in finite.items() if not good), None)
+        what = f"weight {broken} is no longer finite" if broken is not None else ""
+    if not what:
+        return
+    unit, steps = cadence.step_name.replace("_", " "), run.steps()
+    kept = f"checkpoint {steps[-1]:,} is whole and kept" if steps else "no checkpoint had been saved before"
+    with contextlib.suppress(StorageError):  # what broke is the thing to tell
+        run.set_status("diverged", step=steps[-1] if steps else 0)
+    raise DivergedError(
+        f"{run.name} diverged: {what} between {since:,} and {state.units:,} {unit}; {kept}; lower the learning rate"
+    )
+
+
 def log(run: Run, state: LoopState, source: Source, last: tuple[int, int, float], seconds: float) -> None:
     """One line of metrics: means of the learner's since the last line, the source's own, and the speed."""
     metrics = {f"train/{name}": float(total) / state.count for name, total in state.sums.items()}
@@ -322,7 +354,7 @@ def log(run: Run, state: LoopState, source: Source, last: tuple[int, int, float]
 def keep_best(run: Run, state: LoopState, metrics: Mapping[str, float]) -> bool:
     """Logs an evaluation, and says whether it is the best so far. Of equal scores the later one counts."""
     run.log(state.units, {f"eval/{name}": value for name, value in metrics.items()}, seconds=None)
-    if metrics["score"] < state.best_score:
+    if not metrics["score"] >= state.best_score:  # nor is NaN
         return False
     state.best_score, state.best_units = metrics["score"], state.units
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,11 +12,16 @@ from torch.nn import Parameter
 
 
 def adam(
-    parameters: Iterable[Parameter], learning_rate: float, epsilon: float, device: torch.device
+    parameters: Iterable[Parameter],
+    learning_rate: float,
+    epsilon: float,
+    device: torch.device,
+    betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2015, algorithm 1), in one fused kernel; ready for capture in a CUDA graph."""
-    fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(parameters, lr=learning_rate, eps=epsilon, fused=fused, capturable=device.type == "cuda")
+    on_cuda = device.type == "cuda"
+    fused = on_cuda or device.type == "cpu"
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=betas, eps=epsilon, fused=fused, capturable=on_cuda)
 
 
 def rmsprop(
@@ -57,3 +63,10 @@ def linear_schedule(start: float, end: float, duration: int, at: int) -> float:
     if at >= duration:
         return end
     return start + (end - start) * at / duration
+
+
+def cosine_schedule(start: float, end: float, duration: int, at: int) -> float:
+    """From `start` at 0 to `end` at `duration` and after: half a cosine (Loshchilov and Hutter 2017, equation 5)."""
+    if at >= duration:
+        return end
+    return end + 0.5 * (start - end) * (1.0 + math.cos(math.pi * at / duration))

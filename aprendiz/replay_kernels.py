@@ -7,9 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 
-def gather_stacks(
-    frames: NDArray[np.uint8], rows: NDArray[np.int64], before: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
+def gather_stacks(frames: NDArray[np.uint8], rows: NDArray[np.int64], before: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Stacks [B, P, S] of frames [R, P] (P pixels): pixel by pixel, the stack's frames side by side ("channels last").
 
     rows: int64 [B, S], where the frames of each stack are, newest last.

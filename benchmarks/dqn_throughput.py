@@ -108,7 +108,7 @@ class Ours:
         make_env: Callable[..., envs.Env] = lambda count, **more: envs.make(GAME, count, **more)  # noqa: E731
         self.env = make_env(DQNConfig().num_envs)
         spec = self.env.spec
-        threads = training._set_threads(None, spec, device)
+        threads = training.set_threads(None, spec, device)
         config = dataclasses.replace(
             DQNConfig(),
             replay_capacity=options.replay_capacity,
@@ -118,7 +118,7 @@ class Ours:
             exploration_env_steps=0,
         )
         asked = TrainOptions(agent="dqn", device=options.device, precision=options.precision, seed=options.seed)
-        precision, _ = training._measure(DQN, config, make_env, config.num_envs, spec.default_env_steps, device, asked)
+        precision, _ = training.measure(DQN, config, make_env, config.num_envs, spec.default_env_steps, device, asked)
         self.agent = DQN(
             config, spec.observation_space, spec.action_space, seed=options.seed, device=device, precision=precision
         )

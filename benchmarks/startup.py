@@ -24,6 +24,10 @@ COMMANDS = {
     "agents.train --list": ("-m", "agents.train", "--list"),
     "agents.evaluate --help": ("-m", "agents.evaluate", "--help"),
     "agents.watch --help": ("-m", "agents.watch", "--help"),
+    "generative.train --help": ("-m", "generative.train", "--help"),
+    "generative.train --list": ("-m", "generative.train", "--list"),
+    "generative.sample --help": ("-m", "generative.sample", "--help"),
+    "generative.evaluate --help": ("-m", "generative.evaluate", "--help"),
     "python, nothing": ("-c", ""),
     "python, import torch": ("-c", "import torch"),
 }

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from aprendiz.errors import StorageError
+from aprendiz import loop
+from aprendiz.errors import DivergedError, StorageError
 from aprendiz.loop import Budget, Cadence, LoopState, Outcome, Source, TrainResult, Work, crossed, load_run, train
 from aprendiz.run import Run
 
@@ -229,6 +230,101 @@ def test_a_full_disk_ends_the_run_with_its_own_error(run: Run) -> None:
     run.save = full  # type: ignore[method-assign]
     with pytest.raises(StorageError, match="the disk is full"):
         go(run, 30)
+
+
+class DivergingLearner(ToyLearner):
+    """Loses its mind in update `at`: its loss, or only its weight, is no number from then on."""
+
+    def __init__(self, at: int, *, loss: float = float("nan"), silent: bool = False) -> None:
+        super().__init__()
+        self.at, self.loss, self.silent = at, loss, silent
+        self.module = torch.nn.Linear(1, 1)
+
+    def update(self, batch: torch.Tensor) -> Outcome:
+        outcome = super().update(batch)
+        if self.updates < self.at:
+            return outcome
+        with torch.no_grad():
+            self.module.weight.fill_(float("nan"))
+        metrics = {} if self.silent else {"loss": torch.tensor(self.loss)}
+        return Outcome({**outcome.metrics, **metrics}, outcome.per_sample)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        return {"network": self.module}
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_a_loss_that_is_no_number_stops_the_run_at_the_next_log_line(run: Run, loss: float) -> None:
+    with pytest.raises(DivergedError, match=rf"loss became {loss} between 21 and 30 units; no checkpoint .*; lower"):
+        go(run, 300, learner=DivergingLearner(at=9, loss=loss))
+    assert run.status()["state"] == "diverged" and run.steps() == []
+    assert [step for step, _ in logged(run, "train/loss")] == [12, 21]
+
+
+def test_the_last_good_checkpoint_stays_and_no_broken_one_is_saved(run: Run) -> None:
+    often = cadence(log_every_units=1_000, checkpoint_every_minutes=0.0)
+    with pytest.raises(DivergedError, match="between 0 and 24 units; checkpoint 21 is whole and kept"):
+        go(run, 300, learner=DivergingLearner(at=9), cadence=often)  # update 9 comes before unit 24
+    assert (run.status()["state"], run.status()["step"]) == ("diverged", 21)
+    saved = run.load("last")
+    assert saved["loop"]["units"] == 21 and torch.isfinite(saved["learner"]["weight"])
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_diverged_is_not_saved_at_the_end_either(run: Run, silent: bool) -> None:
+    with pytest.raises(DivergedError, match=r"weight network\.weight" if silent else "loss became nan"):
+        go(run, 24, learner=DivergingLearner(at=9, silent=silent), cadence=cadence(log_every_units=1_000))
+    assert run.steps() == []
+
+
+def test_weights_that_are_no_numbers_are_found_before_a_checkpoint_though_every_loss_was_finite(run: Run) -> None:
+    often = cadence(checkpoint_every_minutes=0.0)
+    with pytest.raises(DivergedError, match=r"weight network\.weight is no longer finite"):
+        go(run, 300, learner=DivergingLearner(at=9, silent=True), cadence=often)
+    assert run.steps()[-1] == 21
+
+
+def test_what_diverged_is_never_evaluated_and_never_the_best(run: Run) -> None:
+    scored: list[int] = []
+
+    def evaluate(units: int) -> dict[str, float]:
+        scored.append(units)
+        return {"score": 0.0}
+
+    settings = cadence(log_every_units=1_000, evaluate_every_units=10)
+    with pytest.raises(DivergedError):
+        go(run, 300, learner=DivergingLearner(at=9, silent=True), evaluate=evaluate, cadence=settings)
+    assert scored == [12, 21] and run.best_step() == 21
+
+
+def test_a_run_that_diverged_goes_on_from_its_last_good_checkpoint(run: Run) -> None:
+    with pytest.raises(DivergedError):
+        go(run, 60, learner=DivergingLearner(at=9), cadence=cadence(checkpoint_every_minutes=0.0))
+    learner, source, state = ToyLearner(), ToySource(seed=99), LoopState()
+    load_run(run, learner, source, state)
+    assert state.units == 21 and go(run, 60, learner=learner, source=source, state=state).reason == "finished"
+    assert run.status()["state"] == "finished"
+
+
+def test_looking_for_what_is_not_finite_costs_nothing_between_log_lines(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    original = loop.check_finite
+
+    def check_finite(run: Run, learner: Any, state: LoopState, *arguments: Any) -> None:
+        looked.append(state.units)
+        original(run, learner, state, *arguments)
+
+    monkeypatch.setattr(loop, "check_finite", check_finite)
+    go(run, 60)
+    assert looked == [12, 21, 30, 42, 51, 60, 60]  # the log lines, and the checkpoint at the end
+
+
+def test_a_score_that_is_no_number_is_never_the_best(run: Run) -> None:
+    scores = {12: float("nan"), 21: 1.0, 30: float("nan"), 33: 0.5}
+    go(run, 33, evaluate=lambda units: {"score": scores[units]}, cadence=cadence(evaluate_every_units=10))
+    assert run.best_step() == 21
 
 
 def test_the_best_checkpoint_is_the_one_with_the_highest_score_later_of_equals(run: Run) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents import AGENTS
+from generative import GENERATIVE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "runs" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -42,4 +43,12 @@ def test_every_agent_has_a_page_and_a_row_in_the_readme(name: str) -> None:
     found = AGENTS.describe(name)
     page = (ROOT / "docs" / "agents" / f"{name}.md").read_text()
     assert found.file in page and "python -m agents.train" in page and "## Known departures" in page
+    assert re.search(rf"^\| `{name}` \|.*\({found.file}\)", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [d.name for d in GENERATIVE.describe_all() if d.distribution == "aprendiz"])
+def test_every_generative_model_has_a_page_and_a_row_in_the_readme(name: str) -> None:
+    found = GENERATIVE.describe(name)
+    page = (ROOT / "docs" / "generative" / f"{name}.md").read_text()
+    assert found.file in page and "python -m generative.train" in page and "## Known departures" in page
     assert re.search(rf"^\| `{name}` \|.*\({found.file}\)", (ROOT / "README.md").read_text(), re.MULTILINE)

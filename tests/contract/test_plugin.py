@@ -1,4 +1,5 @@
-"""A separately installed package adds an agent, an environment and a backbone: the one that docs/plugins.md prints."""
+"""A separately installed package adds an agent, an environment, a generative model, a data set and a backbone: the one
+that docs/plugins.md prints."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("plugin")  # one installation serves all
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "plugins.md"
 README = ROOT / "README.md"
+SUMMARY = "a corridor to walk along, stripes to look at, and linear learners for both"
 BROKEN = """
 [build-system]
 requires = ["setuptools"]
@@ -27,6 +29,9 @@ description = "an agent that does not import"
 
 [project.entry-points."aprendiz.agents"]
 broken-agent = "broken_agent:Agent"
+
+[project.entry-points."aprendiz.generative"]
+broken-model = "broken_agent:Model"
 
 [tool.setuptools]
 py-modules = ["broken_agent"]
@@ -48,9 +53,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plugins")
     files = dict(re.findall(r"^`(\S+)`\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
     assert sorted(files) == [
-        *(f"corridor/{name}.py" for name in ("__init__", "agent", "backbone", "env")),
+        *(f"corridor/{name}.py" for name in ("__init__", "agent", "backbone", "env", "model", "stripes")),
         "pyproject.toml",
     ]
+    assert files["corridor/model.py"] == (ROOT / "tests" / "generative" / "linear_autoencoder.py").read_text()
     install(folder / "corridor-source", files, folder / "site")
     install(folder / "broken-source", {"pyproject.toml": BROKEN, "broken_agent.py": "import numpyy\n"}, folder / "site")
     toml, source = (
@@ -83,11 +89,54 @@ def test_list_shows_plugins_with_their_distribution_and_its_summary(site: Path, 
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("linear-q", "corridor", "one-layer"):
         line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [name])
-        assert "a corridor to walk along, and a linear learner for it" in line
+        assert SUMMARY in line
         assert line.endswith("plugin aprendiz-corridor")
     line = next(line for line in done.stdout.splitlines() if "broken-agent" in line)
     assert "an agent that does not import" in line and line.endswith("plugin aprendiz-broken")
     assert "dqn" in done.stdout and "breakout" in done.stdout
+
+
+def test_list_of_generative_models_shows_plugins_too(site: Path, tmp_path: Path) -> None:
+    done = python(site, tmp_path, "-m", "generative.train", "--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("linear-autoencoder", "stripes", "one-layer"):
+        line = next(line for line in done.stdout.splitlines() if line.split()[:1] == [name])
+        assert SUMMARY in line and line.endswith("plugin aprendiz-corridor")
+    assert "broken-model" in done.stdout and "dcgan" in done.stdout and "digits" in done.stdout
+
+
+def test_a_plugin_s_model_learns_a_plugin_s_data_with_a_plugin_s_backbone(site: Path, tmp_path: Path) -> None:
+    plugins = ("linear_autoencoder", "--data", "stripes", "--backbone", "one-layer", "--size", "6", "--code-units", "9")
+    done = python(site, tmp_path, "-m", "generative.train", *plugins, "--epochs", "2", "--wandb", "disabled")
+    assert done.returncode == 0, done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("stripes-linear-autoencoder-s")
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert config["data"]["options"]["size"] == 6 and config["data"]["spec"]["classes"] == ["lying", "standing"]
+    assert config["model"]["hyperparameters"]["backbone"] == "one-layer"
+    for command in (
+        ("sample", "--out", "a.png"),
+        ("filters", "--out", "b.png"),
+        ("encode", "stripes", "--out", "c.npy"),
+    ):
+        used = python(site, tmp_path, "-m", f"generative.{command[0]}", run.name, *command[1:])
+        assert used.returncode == 0, used.stderr
+    assert "float32 [600, 9] in c.npy" in used.stdout
+    resumed = ("--resume", run.name, "--epochs", "3", "--wandb", "disabled")
+    assert python(site, tmp_path, "-m", "generative.train", *resumed).returncode == 0
+
+
+def test_a_plugin_s_data_and_backbone_serve_the_models_of_aprendiz(site: Path, tmp_path: Path) -> None:
+    words = ("vae", "--data", "stripes", "--backbone", "one-layer", "--images", "200", "--wandb", "disabled")
+    done = python(site, tmp_path, "-m", "generative.train", *words)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_generative_plugin_that_does_not_import_ends_in_one_line(site: Path, tmp_path: Path) -> None:
+    done = python(site, tmp_path, "-m", "generative.train", "broken-model")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and "aprendiz-broken" in line and "No module named 'numpyy'" in line
 
 
 def test_plugins_train_with_the_same_command(site: Path, tmp_path: Path) -> None:
@@ -113,7 +162,7 @@ def test_the_help_of_a_plugin_shows_its_own_options(site: Path, tmp_path: Path) 
     assert "--squares" in done.stdout and "Step size of gradient descent." in " ".join(done.stdout.split())
 
 
-def test_the_page_s_environment_keeps_the_contract(site: Path, tmp_path: Path) -> None:
+def test_what_the_page_adds_keeps_the_contract(site: Path, tmp_path: Path) -> None:
     check = PAGE.read_text().rpartition("```python\n")[2].partition("```")[0]
     done = python(site, tmp_path, "-c", check)
     assert done.returncode == 0, done.stderr

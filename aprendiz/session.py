@@ -1,0 +1,207 @@
+"""What training commands of all families share: budgets of resumed runs, what is chosen by measuring, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aprendiz.device import choose_device, keep_freed_memory
+from aprendiz.errors import ConfigError, DivergedError, RunError, StorageError
+from aprendiz.loop import Cadence, Learner, LoopState, Source, TrainResult, load_run, save_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from aprendiz.run import Run
+
+MEASURE_SECONDS = 2.5
+"""How long each precision is tried when a run is created."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a family counts: environment steps, images, tokens."""
+
+    key: str
+    """Its name in a run's budget, and the x axis of every metric: `env_steps`."""
+    words: str
+    """In a sentence: `steps`."""
+    flag: str
+    """The option that gives a total: `--steps`."""
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """Raises ConfigError for an option that is given, and not a finite number above 0."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+
+
+def require_entries(run: Run, names: Sequence[str]) -> None:
+    """Raises RunError where the run's config lacks one of them."""
+    if missing := [name for name in names if name not in run.config]:
+        raise RunError(f"{run.path / 'config.json'} lacks {', '.join(missing)}: it was cut, or changed by hand")
+
+
+def checkpoint_choice(text: str | None) -> str | int | None:
+    """`last`, `best`, or a step such as `50_000` as a number. Raises ConfigError for anything else."""
+    if text is None or text in ("last", "best"):
+        return text
+    if not text.replace("_", "").isdecimal():
+        raise ConfigError(f"checkpoint {text!r} is not last, best or a step such as 50_000")
+    return int(text)
+
+
+def best_or_last(run: Run) -> str:
+    """`best` where the run has such a checkpoint, else `last`."""
+    return "last" if run.best_step() is None else "best"
+
+
+def device_for(name: str, allowed: Sequence[str], owner: str, *, small: bool) -> torch.device:
+    """The device asked for. `auto` means the CPU where networks are small, and where the learner knows no other.
+
+    Raises ConfigError where there is no such device, or `owner` does not live on it.
+    """
+    if name == "auto" and (small or tuple(allowed) == ("cpu",)):
+        name = "cpu"
+    device = choose_device(name)
+    if device.type not in allowed:
+        raise ConfigError(f"{owner} lives on {', '.join(allowed)}, not on {name}")
+    return device
+
+
+def set_threads(saved: int | None, device: torch.device, *, small: bool) -> int:
+    """Sets and returns PyTorch's threads: what the run had, else one for small networks (more only wait for each other)
+    and PyTorch's own choice for others."""
+    import torch
+
+    if device.type == "cpu":
+        keep_freed_memory()
+    threads = saved or (1 if small else torch.get_num_threads())
+    torch.set_num_threads(threads)
+    return threads
+
+
+def precisions_to_try(asked: str, known: Sequence[str], owner: str, *, small: bool) -> Sequence[str]:
+    """What `--precision` leaves to choose from. Raises ConfigError where `owner` cannot learn in what was asked for."""
+    if asked != "auto" and asked not in known:
+        raise ConfigError(f"{owner} learns in {', '.join(known)}, not in {asked}; use --precision auto")
+    candidates = tuple(known) if asked == "auto" else (asked,)
+    return candidates[:1] if small else candidates  # small networks gain nothing from narrow numbers
+
+
+def fastest(rates: Mapping[str, float]) -> tuple[str, float]:
+    """The precision with the highest rate, and that rate. fp32 wins where the others gain less than a twentieth."""
+    best = max(rates, key=lambda name: rates[name] * (1.05 if name == "fp32" else 1.0))
+    return best, rates[best]
+
+
+def rate_of(learner: Learner, source: Source, seconds: float | None = None) -> float:
+    """Units a second of a learner and its source, after a moment to get going."""
+    seconds = MEASURE_SECONDS if seconds is None else seconds
+    started, units = math.inf, 0
+    begin = time.perf_counter()
+    while True:
+        work = source.next()
+        if work.batch is not None:
+            source.feedback(work.batch, learner.update(work.batch))
+        units += work.units
+        now = time.perf_counter()
+        if work.safe_point:
+            if started == math.inf:
+                if now - begin > 0.2 * seconds:
+                    started, units = now, 0
+            elif now - started > seconds:
+                return units / (now - started)
+
+
+def round_plan(units: int) -> int:
+    """To two leading digits: a plan, not a measurement."""
+    digits = max(int(math.log10(max(units, 1))) - 1, 0)
+    return int(np.round(units, -digits))
+
+
+def planned_units(rate: float, minutes: float | None, units: int | None, default: int, smallest: int = 1) -> int:
+    """How many units a run will make, as far as can be told: what schedules are laid out for."""
+    if minutes is None:
+        return units or default
+    by_clock = max(round_plan(int(rate * 60 * minutes)), smallest)
+    return min(by_clock, units) if units else by_clock
+
+
+def extend_budget(budget: dict[str, Any], unit: Unit, units: int | None, minutes: float | None) -> None:
+    """Sets the new totals of a run that is resumed; without any, everything stays."""
+    if units is not None:
+        budget[unit.key] = units
+        budget["minutes"] = minutes  # None: the new total counts, not the clock of the first session
+    elif minutes is not None:
+        budget[unit.key], budget["minutes"] = None, minutes
+
+
+def check_unfinished(run: Run, which: str | int, unit: Unit, *, new_total: bool) -> None:
+    """Raises RunError where a checkpoint has already used up the run's budget; before anything is cut back to it.
+
+    `new_total`: whether the user gave one in units.
+    """
+    budget = run.config["budget"]
+    made = int(run.checkpoint(which).name.removeprefix("step-"))
+    # A signal may have come in the last evaluation, which is then still owed.
+    owed = not new_total and which == "last" and run.status()["state"] == "stopped"
+    total, minutes = budget[unit.key], budget["minutes"]
+    if total is not None and made >= total and not owed:
+        raise RunError(
+            f"{run.name} has already made {made:,} of {total:,} {unit.words}; give a larger total, as in "
+            f"--resume {run.name} {unit.flag} {2 * made}"
+        )
+    if minutes is not None and not owed and (gone := run.load(which)["loop"]["elapsed_seconds"]) >= 60.0 * minutes:
+        raise RunError(
+            f"{run.name} has already trained for {gone / 60:.1f} of {minutes:g} minutes; give a larger total, as in "
+            f"--resume {run.name} --minutes {2 * minutes:g}"
+        )
+
+
+def load_checkpoint(
+    run: Run, learner: Learner, source: Source, state: LoopState, cadence: Cadence, which: str | int
+) -> bool:
+    """`load_run`; where `which` is an older checkpoint, it becomes the last one and what came after it goes."""
+    whole = load_run(run, learner, source, state, which)
+    if which != "last":
+        # What the older checkpoint needs is saved anew before the later ones go.
+        save_run(run, learner, source, state, cadence)
+        run.go_back_to(state.units, state.best_units)
+    return whole
+
+
+def run_to_end(
+    run: Run, state: LoopState, work: Callable[[], TrainResult], close: Callable[[], None], advice: Callable[[], str]
+) -> int:
+    """Does the `work` of a session: training, and what comes after it. Returns the command's exit code.
+
+    That is 0, or 128 + the signal that stopped it. Whatever is raised marks the run as failed, comes out again, and
+    leaves nothing open; `advice` ends the line about a training that diverged.
+    """
+    result: TrainResult | None = None
+    try:
+        result = work()
+    except DivergedError as error:
+        raise DivergedError(f"{error}{advice()}") from error
+    except BaseException:
+        with contextlib.suppress(StorageError):  # on a full disk the first error is the one to tell
+            run.set_status("failed", step=state.units)
+        raise
+    finally:
+        close()
+        run.close()
+        if run.tracker is not None:
+            run.tracker.finish(0 if result else 1)
+    if result.reason in ("finished", "clock"):
+        return 0
+    return 128 + signal.Signals[result.reason].value

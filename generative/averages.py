@@ -1,0 +1,52 @@
+"""Exponential moving average of a network's weights: what a GAN samples from (Yazici et al. 2019, ICLR)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def warmed_decay(decay: float, updates: int) -> float:
+    """min(decay, (1 + t) / (10 + t)) after t updates: the first weights, which know nothing, are soon forgotten."""
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+class WeightAverage:
+    """A second copy of `network`, always in evaluation mode, whose every number follows the network's:
+
+        average = decay * average + (1 - decay) * network
+
+    Buffers of floats (the running statistics of batch normalisation) are averaged in the same way, so that they are
+    statistics of the same stretch of time as the weights; counters are copied.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._floats, self._counters = _tensors(self.network)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """One step towards `network`, after its own."""
+        floats, counters = _tensors(network)
+        torch._foreach_lerp_(self._floats, floats, 1 - warmed_decay(self.decay, self.updates))
+        for counter, new in zip(self._counters, counters, strict=True):
+            counter.copy_(new)
+        self.updates += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.updates = state["updates"]
+
+
+def _tensors(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Parameters and buffers of floats, and other buffers, in a fixed order."""
+    tensors = [*(parameter.detach() for parameter in network.parameters()), *network.buffers()]
+    return [t for t in tensors if t.is_floating_point()], [t for t in tensors if not t.is_floating_point()]

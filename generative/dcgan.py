@@ -1,0 +1,117 @@
+"""Deep convolutional GAN (DCGAN).
+
+Paper: Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks", ICLR 2016, section 3; the order of the steps is that of the authors' code (dcgan.torch).
+
+    discriminator    descends  -E[log D(x)] - E[log(1 - D(G(z)))]
+    generator        descends  -E[log D(G(z))]                        of the same z, under the new D
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from aprendiz.errors import ConfigError
+from aprendiz.loop import Outcome
+from generative.adversarial import AdversarialConfig, AdversarialModel
+from generative.gan_losses import discriminator_loss, non_saturating_generator_loss
+from generative.gan_networks import ConvDiscriminator, ConvGenerator
+
+if TYPE_CHECKING:
+    from aprendiz.data.core import ImageBatch, ImageSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCGANConfig(AdversarialConfig):
+    """Hyperparameters of DCGAN. The defaults are ours, for minutes on two cores, by validation images of MNIST."""
+
+    generator_learning_rate: float = 1e-3
+    """Step size of the generator's Adam at first (0.0002 in Radford et al. 2016, section 3)."""
+    discriminator_learning_rate: float = 2e-4
+    """Step size of the discriminator's Adam at first (Radford et al. 2016, section 3)."""
+    final_learning_rate: float = 0.1
+    """What both step sizes are multiplied by at the end of `learning_rate_images`; 1 keeps them as they are."""
+    generator_width: int = 32
+    """Channels of the generator's last hidden grid; each smaller grid has twice as many, up to 8 times (128 in Radford
+    et al. 2016, figure 1)."""
+    discriminator_width: int = 32
+    """Channels after the discriminator's first convolution; each further one doubles them, up to 8 times."""
+    same_fakes: bool = True
+    """Whether the generator learns from the images that the discriminator has just learned from (the authors' code), or
+    draws new ones, which costs one more pass (Goodfellow et al. 2014, algorithm 1)."""
+    real_target: float = 1.0
+    """What the discriminator is to say of real images; 0.9 is one-sided label smoothing (Salimans et al. 2016)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("generator_width", "discriminator_width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.5 < self.real_target <= 1.0:
+            raise ConfigError(f"real_target must lie above 0.5 and not above 1, got {self.real_target}")
+
+
+class DCGAN(AdversarialModel):
+    """Deep convolutional GAN."""
+
+    Config = DCGANConfig
+
+    @classmethod
+    def presets(cls, spec: ImageSpec) -> dict[str, DCGANConfig]:
+        width = 32 if spec.height * spec.width <= 32 * 32 else 64
+        return {
+            "default": DCGANConfig(generator_width=width, discriminator_width=width),
+            # Section 3 and figure 1; the paper knows no average of weights.
+            "paper": DCGANConfig(
+                batch_size=128,
+                generator_width=128,
+                discriminator_width=128,
+                generator_learning_rate=2e-4,
+                final_learning_rate=1.0,
+                average_decay=0.0,
+            ),
+        }
+
+    @classmethod
+    def default_epochs(cls, config: DCGANConfig, spec: ImageSpec) -> int:
+        return 300 if spec.pixels <= 256 else 20
+
+    def _networks(self, config: DCGANConfig, spec: ImageSpec) -> tuple[nn.Module, nn.Module]:
+        generator = ConvGenerator(spec, config.latent_dimensions, config.generator_width)
+        return generator, ConvDiscriminator(spec, config.discriminator_width)
+
+    def update(self, batch: ImageBatch) -> Outcome:
+        """k steps of the discriminator, one of the generator."""
+        steps = list(self._real(batch))
+        for number, real in enumerate(steps, 1):
+            learns = self.config.same_fakes and number == len(steps)
+            with torch.set_grad_enabled(learns), self._autocast():
+                fake = self.generator(self._noise(len(real)))
+            shown = fake.detach()
+            if self.history:
+                (shown,) = self.history.mix((shown,), self._random)
+            with self._autocast():  # real and generated images are normalised apart
+                real_logits, fake_logits = self.discriminator(real), self.discriminator(shown)
+            d_loss = discriminator_loss(real_logits, fake_logits, self.config.real_target)
+            d_norm = self._step(self.discriminator_optimizer, self.discriminator, d_loss)
+        with self._frozen(self.discriminator), self._autocast():
+            if not self.config.same_fakes:
+                fake = self.generator(self._noise(len(real)))
+            g_loss = non_saturating_generator_loss(self.discriminator(fake))
+        g_norm = self._step(self.generator_optimizer, self.generator, g_loss)
+        self._finish(batch)
+        with torch.no_grad():
+            return Outcome(
+                {
+                    "d_loss": d_loss.detach(),
+                    "g_loss": g_loss.detach(),
+                    "d_real": real_logits.float().sigmoid().mean(),
+                    "d_fake": fake_logits.float().sigmoid().mean(),
+                    "d_gradient_norm": d_norm,
+                    "g_gradient_norm": g_norm,
+                }
+            )
