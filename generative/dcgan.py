@@ -43,8 +43,8 @@ class DCGANConfig(AdversarialConfig):
     discriminator_width: int = 32
     """Channels after the discriminator's first convolution; each further one doubles them, up to 8 times."""
     discriminator_norm: Norm = "none"
-    """Of the discriminator's layers after the first: `batch` (Radford et al. 2016), `layer` or `none`. With batch
-    normalisation it sees each image beside its neighbours only, and digits come out in unequal parts."""
+    """Of the discriminator's layers after the first: `batch` (Radford et al. 2016), `layer` or `none` (ours: with the
+    penalty, and longer runs, the lowest FID on validation images of MNIST)."""
     gradient_penalty: float = 0.1
     """Gamma: weight of the discriminator's squared gradient at real images (Mescheder et al. 2018, equation 9, who take
     10 for other networks); 0: none. Ours, by validation images of MNIST."""
