@@ -78,14 +78,14 @@ class VAEConfig:
     """Factor of the divergence in the loss; 1 is the ELBO."""
     warmup_images: int = 0
     """Training images over which that factor rises from 0 (Sønderby et al. 2016, NIPS, section 2.3)."""
-    learning_rate: float = 2e-3
-    """Step size of Adam at first (0.001 in Burda et al. 2016, section 5; twice that did better on validation images in
-    short runs)."""
+    learning_rate: float = 3e-3
+    """Step size of Adam at first (0.001 in Burda et al. 2016, section 5; three times that, with the larger batch, did
+    better on validation images in short runs)."""
     learning_rate_decay_images: int | None = None
     """Training images over which the step size falls along half a cosine (Loshchilov and Hutter 2017, equation 5), to
     a hundredth. None: the whole budget."""
-    batch_size: int = 128
-    """Images an update (100 in Kingma and Welling 2014)."""
+    batch_size: int = 256
+    """Images an update (100 in Kingma and Welling 2014; ours: half the time an image)."""
     importance_samples: int = 64
     """Draws of z an image for the importance-weighted bound that is reported (Burda et al. 2016 take 5,000)."""
 

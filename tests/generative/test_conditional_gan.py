@@ -140,3 +140,10 @@ def test_it_draws_the_digit_that_it_is_asked_for() -> None:
     samples = model.sample(200, torch.Generator().manual_seed(1), asked).flatten(1)
     nearest = torch.cdist(samples, means).argmin(dim=1)
     assert float((nearest == asked).float().mean()) > 0.8
+
+
+def test_the_penalty_is_that_of_the_discriminator_that_knows_the_labels() -> None:
+    labels = [0, 1, 2, 2, 1, 1]
+    drawn, told = seen_by_both(game(discriminator_norm="none", gradient_penalty=0.1), batch(labels))
+    assert len(drawn) == 2 and len(told) == 4  # the real images once more
+    assert all(torch.equal(one, torch.tensor(labels)) for one in told)
