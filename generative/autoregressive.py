@@ -137,7 +137,7 @@ class AutoregressiveModel(GenerativeModel):
             self.optimizer = adam(parameters, config.learning_rate, 1e-8, self.device)
         else:
             self.optimizer = rmsprop(parameters, config.learning_rate, 0.95, 1e-8, self.device)
-        self._generator = torch_generator(seed, Purpose.LEARNING)
+        self._generator = torch_generator(seed, Purpose.LEARNING, self.device)
         self._images = 0
 
     def _build(self) -> AutoregressiveNetwork:
@@ -197,7 +197,7 @@ class AutoregressiveModel(GenerativeModel):
 
     def log_likelihood(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Exact log p of the bits (drawn by the generator, where they are drawn) or levels of images, nats [B]."""
-        return self._log_mass(self._pixels(images, generator), None)
+        return self._log_mass(self._pixels(images.to(self.device), generator), None)
 
     def validate(self, images: Images, generator: torch.Generator, judge: Judge | None = None) -> dict[str, float]:
         measured = self._means(images, min(len(images), VALIDATED), generator, everything=False)

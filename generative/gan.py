@@ -10,15 +10,15 @@ Paper: Goodfellow et al., "Generative Adversarial Nets", NIPS 2014, algorithm 1;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from aprendiz import BACKBONES
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.adversarial import AdversarialConfig, AdversarialModel
+from generative.coding_networks import build_backbone
 from generative.gan_losses import discriminator_loss, minimax_generator_loss, non_saturating_generator_loss
 from generative.gan_networks import DenseGenerator, Maxout, dropout
 
@@ -39,7 +39,7 @@ class GANConfig(AdversarialConfig):
     backbone: str = "mlp"
     """Network under the discriminator's logit, by its registered name; reads images in [0, 1]."""
     backbone_hidden: tuple[int, ...] = (512, 256)
-    """Units of each hidden layer of the backbone `mlp` (ours)."""
+    """Units of each hidden layer of a backbone that has the option, as `mlp` does (ours)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or the paper's gradient descent with momentum."""
     momentum: float = 0.5
@@ -90,9 +90,8 @@ class BackboneDiscriminator(nn.Module):
 
     def __init__(self, name: str, spec: ImageSpec, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        options: dict[str, Any] = {"hidden": hidden} if name == "mlp" else {}
-        self.backbone = BACKBONES.get(name)(spec.space, **options)
-        self.logit = nn.Linear(self.backbone.features, 1)
+        self.backbone = build_backbone(name, spec.space, hidden=hidden)
+        self.logit = nn.Linear(int(self.backbone.features), 1)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logit(self.backbone(images.float())).squeeze(1)

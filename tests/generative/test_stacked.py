@@ -16,7 +16,8 @@ from aprendiz.data.build import finish, from_arrays
 from aprendiz.errors import ConfigError
 from generative import fine_tuning
 from generative.fine_tuning import Classifier, StagedConfig, bound_norms, dropped, initialize
-from generative.stacked import StackedAutoencoder, StackedConfig, distance
+from generative.stacked import StackedAutoencoder, StackedConfig
+from generative.stacked_layers import distance
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -312,3 +313,11 @@ def test_the_learning_rate_falls_to_its_final_share() -> None:
         shares.append(optimizer.share)
         optimizer.step((weight * 1.0).sum(), 25)
     assert shares == pytest.approx([1.0, 0.775, 0.55, 0.325, 0.1, 0.1])
+
+
+def test_a_backbone_that_has_an_activation_is_told_it(digits) -> None:
+    model, _ = made(config_of(backbone="conv-encoder", activation="sigmoid"), digits)
+    assert any(isinstance(module, nn.Sigmoid) for module in model.encoders[0].modules())
+    assert model._kind_below(1) == "sigmoid"
+    with pytest.raises(ConfigError, match="activation must be relu, sigmoid or tanh"):
+        config_of(activation="silu")
