@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from aprendiz.device import autocast
+from aprendiz.averages import WeightAverage
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.history import History
 from aprendiz.loop import Source
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state
-from generative.averages import WeightAverage
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.gan_losses import real_gradient_penalty
 
@@ -295,7 +295,7 @@ class AdversarialModel(GenerativeModel):
         self.average.load_state_dict(state["average"])
         if self.history:
             self.history.load_state_dict(state["history"])
-        self._random.set_state(state["random"].cpu())
+        load_generator_state(self._random, state["random"])
         self._images = state["images"]
         self._set_learning_rates()
 

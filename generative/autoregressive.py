@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from aprendiz.device import autocast
+from aprendiz.averages import WeightAverage
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop
-from generative.averages import WeightAverage
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.elbo import binarised
 from generative.masked import Canvas, bits_per_dimension, centred, draw, log_mass, quantised
@@ -189,7 +189,7 @@ class AutoregressiveModel(GenerativeModel):
     @property
     def _evaluated(self) -> AutoregressiveNetwork:
         """The network that is evaluated and draws."""
-        return self.average.network if self.config.average_decay > 0.0 else self.network  # type: ignore[return-value]
+        return self.average.network if self.config.average_decay > 0.0 else self.network
 
     @torch.no_grad()
     def _log_mass(self, pixels: Tensor, condition: Tensor | None) -> Tensor:
@@ -266,5 +266,5 @@ class AutoregressiveModel(GenerativeModel):
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         load_optimizer_state(self.optimizer, state["optimizer"])
-        self._generator.set_state(state["generator"].cpu())
+        load_generator_state(self._generator, state["generator"])
         self._images = state["images"]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aprendiz.backbones import activation_module
+from aprendiz.device import load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.optim import adam, cosine_schedule, load_optimizer_state
 from generative.code_density import CodeDensity
@@ -263,5 +264,5 @@ class CodecModel(GenerativeModel):
         self.network.load_state_dict(state["network"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.density.load_state_dict(state["density"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self._images, self._updates = state["images"], state["updates"]

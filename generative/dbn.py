@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
+from aprendiz.device import load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.boltzmann import (
@@ -404,7 +405,7 @@ class DBN(GenerativeModel):
             bias.copy_(saved)
         if self.tuned is not None:
             self.tuned.load_state_dict(state["tuned"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self.stage, self._seen = state["stage"], state["seen"]
         self.trainer = None
         if state["trainer"] is not None:

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from aprendiz.averages import WeightAverage
 from aprendiz.backbones import MLP
 from aprendiz.data.core import ImageSpec
 from aprendiz.device import autocast
 from aprendiz.errors import ConfigError
 from aprendiz.optim import linear_schedule, load_optimizer_state
-from generative.averages import WeightAverage
 from generative.staged import Stage, stage_boundaries
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
+from aprendiz.device import load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.boltzmann import (
@@ -312,7 +313,7 @@ class RBM(GenerativeModel):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.machine.load_state_dict(state["machine"])
         self.trainer.load_state_dict(state["trainer"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self.base_bias.copy_(state["base_bias"])
         self.reference = state["reference"].to(self.device).clone()
         self._seen = state["seen"]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
-from aprendiz.device import autocast
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.code_density import CodeDensity
@@ -345,7 +345,7 @@ class StackedAutoencoder(GenerativeModel):
         self.density.load_state_dict(state["density"])
         if self.tuned is not None:
             self.tuned.load_state_dict(state["tuned"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self.stage, self._updates = state["stage"], state["updates"]
         self.optimizer = None
         if state["optimizer"] is not None:

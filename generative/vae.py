@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from aprendiz.backbones import activation_module
-from aprendiz.device import autocast
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adam, cosine_schedule, linear_schedule, load_optimizer_state
@@ -370,7 +370,7 @@ class VAE(GenerativeModel):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         load_optimizer_state(self.optimizer, state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self._images = state["images"]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from language.train import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--wandb", "disabled", "--device", "cpu", "--precision", "fp32", "--samples", "0", "--validations", "2")
+WORD2VEC = ("--dimensions", "10", "--threads", "1", "--min-count", "1", "--epochs", "3")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +54,7 @@ def ngram(folder: Path) -> Run:
 @pytest.fixture(scope="module")
 def words(folder: Path) -> Run:
     book = f"file:{folder / 'book.txt'}"
-    size = ("--dimensions", "10", "--threads", "1", "--min-count", "1", "--epochs", "3")
-    return trained(folder, "word2vec", "--data", book, *size)
+    return trained(folder, "word2vec", "--data", book, *WORD2VEC)
 
 
 def refused(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], Any], *arguments: str) -> str:
@@ -171,6 +173,42 @@ def test_options_of_sample_that_cannot_be_are_refused(
     assert said in refused(capsys, sample.command, ngram.name, *arguments)
 
 
+def damaged(run: Run, where: Path, file: str, content: bytes | None) -> Run:
+    """A copy of a run, with another content of one of its files, or without it."""
+    copy = Run.open(shutil.copytree(run.path, where / run.name))
+    for path in copy.path.rglob(file):
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("tensors.safetensors", b"\0" * 100, "damaged: tensors.safetensors"),
+        ("tensors.safetensors", None, "checkpoint"),
+        ("vocabulary.json", None, "vocabulary.json cannot be read.*; without its vocabulary nothing can be read"),
+        ("vocabulary.json", b"{", "vocabulary.json is damaged"),
+        ("config.json", b"{}", "config.json"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("command", [sample, evaluate], ids=["sample", "evaluate"])
+def test_a_damaged_run_ends_in_one_line(
+    ngram: Run,
+    command: Any,
+    file: str,
+    content: bytes | None,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = damaged(ngram, tmp_path, file, content)
+    assert re.search(said, refused(capsys, command.command, str(run.path)))
+
+
 # evaluate
 
 
@@ -184,15 +222,46 @@ def test_an_evaluation_is_kept_and_repeats_itself(ngram: Run, capsys: pytest.Cap
     assert f"{one['metrics']['nats_per_token']:.5g}" in shown and "zero state" in shown
 
 
+@pytest.fixture(scope="module")
+def bigram(folder: Path) -> Run:
+    return trained(folder, "bigram:Bigram", "--data", f"file:{folder / 'book.txt'}", "--tokens", "2_000")
+
+
 def test_n_grams_are_scored_on_the_same_text_beside_another_model(
-    folder: Path, ngram: Run, capsys: pytest.CaptureFixture[str]
+    bigram: Run, ngram: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = trained(folder, "bigram:Bigram", "--data", f"file:{folder / 'book.txt'}", "--tokens", "2_000")
-    shown = printed(capsys, evaluate.command, other.name, "--ngram")
+    shown = printed(capsys, evaluate.command, bigram.name)
     evaluate.command([ngram.name])
-    beside = other.evaluations()[-1]["metrics"]["ngram_nats_per_token"]
+    beside = bigram.evaluations()[-1]["metrics"]["ngram_nats_per_token"]
     assert beside == pytest.approx(ngram.evaluations()[-1]["metrics"]["nats_per_token"])
     assert "(n-grams: " in shown
+
+
+def test_n_grams_are_left_out_of_large_texts_and_where_nobody_wants_them(
+    bigram: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "n-grams" not in printed(capsys, evaluate.command, bigram.name, "--no-ngram")
+    monkeypatch.setattr(evaluate, "LARGEST_BASELINE", 1_000)
+    shown = printed(capsys, evaluate.command, bigram.name)
+    assert "more than 1,000 tokens: for n-grams beside, train and evaluate the model ngram" in shown
+    assert not any(name.startswith("ngram") for name in bigram.evaluations()[-1]["metrics"])
+
+
+def test_windows_longer_than_the_held_out_part_are_told_as_they_were(folder: Path) -> None:
+    (folder / "note.txt").write_text(sentences(20))
+    run = trained(folder, "bigram:Bigram", "--data", f"file:{folder / 'note.txt'}", "--tokens", "300")
+    evaluate.command([run.name])
+    protocol = run.evaluations()[-1]["protocol"]
+    assert protocol["window_tokens"] == protocol["tokens"] - 1 < 256
+
+
+def test_vectors_are_scored_though_their_text_is_gone(folder: Path, tmp_path: Path) -> None:
+    (folder / "away.txt").write_text(sentences(200))
+    run = trained(folder, "word2vec", "--data", f"file:{folder / 'away.txt'}", *WORD2VEC)
+    (folder / "away.txt").unlink()
+    (tmp_path / "judged.tsv").write_text("king\tqueen\t9\nfox\tthe\t1\ntree\thouse\t7\n")
+    evaluate.command([run.name, "--similarity", str(tmp_path / "judged.tsv")])
+    assert run.evaluations()[-1]["metrics"]["judged_pairs"] == 3
 
 
 def test_vectors_are_scored_on_word_tasks(words: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +285,6 @@ def test_vectors_are_scored_on_word_tasks(words: Run, tmp_path: Path, capsys: py
         ((), "which run?"),
         (("nowhere",), "there is no run 'nowhere'"),
         (("{ngram}", "--similarity", "x.tsv"), "need a model that has vectors"),
-        (("{words}", "--ngram"), "needs a model that predicts the next token"),
         (("{words}", "--analogies", "/nowhere.txt"), "/nowhere.txt cannot be read"),
         (("{words}", "--split", "middle"), "--split cannot be 'middle'"),
         (("{ngram}", "--seed", "-1"), "seed must be 0 or more"),
@@ -325,3 +393,46 @@ def test_lines_are_looked_at_in_batches_and_none_is_lost() -> None:
 
 def map_to_text(count: int) -> list[str]:
     return [str(number) for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def classifier(folder: Path) -> Run:
+    size = ("--units", "8", "--embedding", "8", "--texts", "200", "--epochs", "1")
+    return trained(folder, "classifier", "--data", "negation", *size)
+
+
+def piped(content: bytes) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
+
+
+def test_lines_of_standard_input_are_texts(
+    classifier: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ("our meal is dull", "the room is not dull")
+    monkeypatch.setattr(sys, "stdin", piped("\n\n".join(texts).encode()))
+    found = printed(capsys, classify.command, classifier.name)
+    assert [line.split("\t")[-1] for line in found.splitlines()] == list(texts)
+    assert found == printed(capsys, classify.command, classifier.name, *texts)
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "said"),
+    [
+        (b"", ("",), "the text '' holds nothing to classify"),
+        (b"", (), "standard input holds no text"),
+        ("piña colada\n".encode("latin-1"), (), "standard input is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", (), "standard input is not UTF-8"),
+        (b"", ("good", "--checkpoint", "newest"), "checkpoint 'newest' is not last, best or a step"),
+    ],
+    ids=["nothing", "empty", "latin-1", "binary", "checkpoint"],
+)
+def test_what_is_no_text_is_not_classified(
+    classifier: Run,
+    content: bytes,
+    arguments: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", piped(content))
+    assert said in refused(capsys, classify.command, classifier.name, *arguments)

@@ -397,6 +397,35 @@ def test_a_file_that_is_no_text_ends_in_one_line(
     assert re.search(said, refused(capsys, *BIGRAM, "--data", f"file:{path}"))
 
 
+def test_a_text_shorter_than_a_stretch_ends_in_one_line(
+    tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.txt").write_text(sentences(10)[:70])
+    given = ("lstm", "--data", f"file:{tmp_path / 'note.txt'}", *COMMON)
+    said = "the training part has 56 tokens, and a stretch takes 65: use a longer text, or shorter stretches (--length)"
+    for precision in ("auto", "fp32"):
+        assert said in refused(capsys, *given, "--precision", precision)
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "standard.input is empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 50, "standard input holds NUL bytes: that is no text"),
+        ("El niño comió piña.\n".encode("latin-1") * 50, "standard input is not UTF-8 .*--encoding latin-1"),
+    ],
+    ids=["empty", "binary", "latin-1"],
+)
+def test_standard_input_that_is_no_text_ends_in_one_line(
+    content: bytes, said: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = SimpleNamespace(buffer=io.BytesIO(content), closed=False, isatty=lambda: False)
+    monkeypatch.setattr(sys, "stdin", stream)
+    assert re.search(said, refused(capsys, *BIGRAM, "--data", "-"))
+    assert not runs.exists()
+
+
 def test_a_text_that_changed_or_went_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "letter.txt"
     path.write_text(sentences(100))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,30 @@ def test_a_line_that_is_no_judgement_is_named(tmp_path: Path) -> None:
     path.write_text("old\tnew\t1.58\nhard\tdifficult\n")
     with pytest.raises(DataError, match="line 2: two words and a number expected"):
         read_judgements(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no judgements"),
+        ("# word1\tword2\tscore\n", "holds no judgements"),
+        ("word1\tword2\tscore\n", "names its columns, and holds no judgements"),
+        ("old\tnew\t1.58\n" + "x" * 200_000 + "\n", "line 2: two words and a number expected, got 'x{60}'"),
+    ],
+    ids=["empty", "comments", "names", "one long cell"],
+)
+def test_a_file_without_judgements_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "pairs.txt").write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_judgements(tmp_path / "pairs.txt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", [read_questions, read_judgements])
+def test_a_file_in_another_encoding_is_one_clear_line(tmp_path: Path, reader: Callable[[Path], object]) -> None:
+    (tmp_path / "given.txt").write_bytes("niño\tgirl\t1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"given.txt is not UTF-8 text \(.* at byte 2\)"):
+        reader(tmp_path / "given.txt")
 
 
 def test_similarity_is_spearman_s_rho_of_the_known_pairs() -> None:
