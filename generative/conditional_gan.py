@@ -36,12 +36,19 @@ class ConditionalGANConfig(AdversarialConfig):
 
     network: Literal["convolutional", "dense"] = "convolutional"
     """DCGAN's networks, or the dense ones of Mirza and Osindero (2014), section 4.1."""
+    latent_dimensions: int = 32
+    """Numbers in a latent vector, each from N(0, 1) (ours, by validation images of MNIST; 100 in Mirza and Osindero
+    2014)."""
     generator_learning_rate: float = 1e-3
     """Step size of the generator's optimiser at first (ours, by validation images of MNIST)."""
-    discriminator_learning_rate: float = 2e-4
-    """Step size of the discriminator's optimiser at first (Radford et al. 2016, section 3)."""
+    discriminator_learning_rate: float = 4e-4
+    """Step size of the discriminator's optimiser at first (ours, by validation images of MNIST)."""
     final_learning_rate: float = 0.1
     """What both step sizes are multiplied by at the end of `learning_rate_images`; 1 keeps them as they are."""
+    adam_beta1: float = 0.0
+    """Decay of Adam's mean gradient: no momentum (Karras et al. 2018, appendix A.1; 0.5 in Radford et al. 2016)."""
+    adam_beta2: float = 0.99
+    """Decay of Adam's mean squared gradient (Karras et al. 2018, appendix A.1; 0.999 in Kingma and Ba 2015)."""
     generator_width: int = 32
     """Of convolutional networks: channels of the generator's last hidden grid; each smaller one has twice as many."""
     discriminator_width: int = 32
@@ -134,6 +141,7 @@ class ConditionalGAN(AdversarialModel):
             "default": ConditionalGANConfig(generator_width=width, discriminator_width=width),
             "paper": ConditionalGANConfig(
                 network="dense",
+                latent_dimensions=100,
                 batch_size=100,
                 optimizer="sgd",
                 generator_learning_rate=0.1,

@@ -29,14 +29,21 @@ if TYPE_CHECKING:
 class DCGANConfig(AdversarialConfig):
     """Hyperparameters of DCGAN. The defaults are ours, for minutes on two cores, by validation images of MNIST."""
 
+    latent_dimensions: int = 32
+    """Numbers in a latent vector, each from N(0, 1) (ours, by validation images of MNIST; 100 in Radford et al.
+    2016)."""
     batch_size: int = 32
     """Real images a step of the discriminator, and as many generated ones (ours; 128 in Radford et al. 2016)."""
-    generator_learning_rate: float = 1e-3
+    generator_learning_rate: float = 1.5e-3
     """Step size of the generator's Adam at first (0.0002 in Radford et al. 2016, section 3)."""
-    discriminator_learning_rate: float = 1e-3
+    discriminator_learning_rate: float = 1.5e-3
     """Step size of the discriminator's Adam at first (0.0002 in Radford et al. 2016, section 3)."""
     final_learning_rate: float = 0.1
     """What both step sizes are multiplied by at the end of `learning_rate_images`; 1 keeps them as they are."""
+    adam_beta1: float = 0.0
+    """Decay of Adam's mean gradient: no momentum (Karras et al. 2018, appendix A.1; 0.5 in Radford et al. 2016)."""
+    adam_beta2: float = 0.99
+    """Decay of Adam's mean squared gradient (Karras et al. 2018, appendix A.1; 0.999 in Kingma and Ba 2015)."""
     generator_width: int = 32
     """Channels of the generator's last hidden grid; each smaller grid has twice as many, up to 8 times (128 in Radford
     et al. 2016, figure 1)."""
@@ -45,7 +52,7 @@ class DCGANConfig(AdversarialConfig):
     discriminator_norm: Norm = "none"
     """Of the discriminator's layers after the first: `batch` (Radford et al. 2016), `layer` or `none` (ours: with the
     penalty, and longer runs, the lowest FID on validation images of MNIST)."""
-    gradient_penalty: float = 0.1
+    gradient_penalty: float = 1.0
     """Gamma: weight of the discriminator's squared gradient at real images (Mescheder et al. 2018, equation 9, who take
     10 for other networks); 0: none. Ours, by validation images of MNIST."""
     penalty_period_updates: int = 4
@@ -78,6 +85,7 @@ class DCGAN(AdversarialModel):
             "default": DCGANConfig(generator_width=width, discriminator_width=width),
             # Section 3 and figure 1; the paper knows no average of weights.
             "paper": DCGANConfig(
+                latent_dimensions=100,
                 batch_size=128,
                 generator_width=128,
                 discriminator_width=128,
@@ -86,6 +94,8 @@ class DCGAN(AdversarialModel):
                 generator_learning_rate=2e-4,
                 discriminator_learning_rate=2e-4,
                 final_learning_rate=1.0,
+                adam_beta1=0.5,
+                adam_beta2=0.999,
                 average_decay=0.0,
             ),
         }
