@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from language.word_tasks import WordTable
 
 PROG = "python -m language.evaluate"
-LARGEST_BASELINE = 20_000_000
-"""Training tokens up to which n-grams are counted beside a model."""
+LARGEST_BASELINE = 12_000_000
+"""Training tokens up to which n-grams are counted beside a model: of so many they take less than 2 GB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Options:
     """Which part of the text. Choose between models by the validation part, and score the test part once."""
     ngram: bool = True
     """Beside models that predict: count n-grams on the same training part, choose their order on the validation part,
-    and score them on the same text. Left out where the training part has more than 20,000,000 tokens."""
+    and score them on the same text. Left out where the training part has more than 12,000,000 tokens."""
     analogies: tuple[Path, ...] = ()
     """Of vectors: files in the format of questions-words, a word with three others a line."""
     similarity: tuple[Path, ...] = ()

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -18,14 +18,15 @@ FEWEST = 16
 """Rows below which a part is not worth a thread: a matrix product of few rows takes as long as one of more."""
 
 _lock = threading.Lock()
-_workers: ThreadPoolExecutor | None = None
-_count = 0
+_pools: dict[int, ThreadPoolExecutor] = {}
+"""By number of threads: a caller with another number must not take away the threads of one that computes."""
 
 
 def _forget() -> None:
     """A forked process has none of the threads."""
-    global _workers, _count, _lock
-    _workers, _count, _lock = None, 0, threading.Lock()
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -34,41 +35,44 @@ if hasattr(os, "register_at_fork"):
 
 def _pool(count: int) -> ThreadPoolExecutor:
     """`count` threads in which PyTorch computes with one thread each."""
-    global _workers, _count
     with _lock:
-        if _workers is None or _count != count:
-            if _workers is not None:
-                _workers.shutdown(wait=False)
+        if count not in _pools:
             everyone = threading.Barrier(count + 1)
 
             def begin() -> None:
+                torch.get_num_threads()  # a thread takes over the caller's number when it is first asked for it
                 torch.set_num_threads(1)  # of this thread, and of threads that begin later
                 everyone.wait()
 
-            _workers, _count = ThreadPoolExecutor(count, "rows"), count
+            _pools[count] = ThreadPoolExecutor(count, "rows")
             for _ in range(count):
-                _workers.submit(begin)
+                _pools[count].submit(begin)
             everyone.wait()
             torch.set_num_threads(count)
-        return _workers
+        return _pools[count]
 
 
 def in_parts(work: Callable[[int, int], None], rows: int) -> None:
     """Calls work(start, stop) for parts that together are all rows, one for each of PyTorch's threads.
 
-    What `work` writes must be of its own rows. Nothing in it is recorded for gradients.
+    What `work` writes must be of its own rows. Nothing in it is recorded for gradients. What it raises is raised here
+    once all parts have ended.
     """
     threads = torch.get_num_threads()
     parts = min(threads, rows // FEWEST)
     if parts <= 1:
-        work(0, rows)
+        with torch.no_grad():
+            work(0, rows)
         return
+    inference = torch.is_inference_mode_enabled()  # like no_grad, it holds for one thread only
 
     def quietly(start: int, stop: int) -> None:
-        with torch.no_grad():
+        with torch.inference_mode(inference), torch.no_grad():
             work(start, stop)
 
     pool = _pool(threads)
     cuts = [rows * part // parts for part in range(parts + 1)]
-    for future in [pool.submit(quietly, *cut) for cut in itertools.pairwise(cuts)]:
+    futures = [pool.submit(quietly, *cut) for cut in itertools.pairwise(cuts)]
+    wait(futures)
+    for future in futures:
         future.result()

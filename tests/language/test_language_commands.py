@@ -326,6 +326,13 @@ def test_a_map_shows_the_most_frequent_or_the_given_words(
     assert said.startswith("12 words of ") and (tmp_path / "b.png").exists()
 
 
+@pytest.mark.filterwarnings("error")
+def test_characters_that_no_font_has_are_one_line_of_a_map(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "v.txt").write_text("3 2\nbird 1 0\nfox 0 1\ntree\u0378 1 1\n", encoding="utf-8")
+    said = printed(capsys, map.command, str(tmp_path / "v.txt"), "--method", "pca", "--out", str(tmp_path / "a.png"))
+    assert said.splitlines()[1:] == ["boxes stand for what no font of this machine has (1): \\u0378"]
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "said"),
     [

@@ -43,6 +43,12 @@ def test_a_word_in_another_case_is_found_and_a_missing_one_named_with_close_ones
         neighbours(VECTORS, SYMBOLS, "quen")
 
 
+def test_of_words_that_differ_in_case_alone_the_most_frequent_is_meant() -> None:
+    vectors = np.eye(4, 2, dtype=np.float32)
+    table = table_of(vectors, ("Polish", "polish", "POLISH", "other"))
+    assert table.find("pOLISH") == 0 and table.find("polish") == 1
+
+
 def test_a_man_is_to_a_king_as_a_woman_is_to_a_queen() -> None:
     assert analogy(VECTORS, SYMBOLS, "man", "king", "woman", 1)[0][0] == "queen"
 
