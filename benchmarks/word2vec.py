@@ -128,6 +128,7 @@ def ours(options: Options, text: Path, architecture: str, seed: int, own: bool) 
 
     started = time.perf_counter()
     defaults = {key: value for key, value in Word2Vec.text_defaults.items() if key != "min_count"}
+    defaults |= {"tokens": "whitespace", "lower": False}  # as gensim's LineSentence reads
     data = texts.load(f"file:{text}", **defaults, min_count=5)
     assert isinstance(data, TextData)
     opened = time.perf_counter() - started

@@ -151,7 +151,7 @@ class Word2Vec(LanguageModel):
     abilities = frozenset({"vectors"})
     levels = ("word",)
     text_defaults: ClassVar[Mapping[str, Any]] = {
-        "level": "word", "tokens": "whitespace", "min_count": 5, "held_out": 0.0, "validation": 0.0,
+        "level": "word", "lower": True, "min_count": 5, "held_out": 0.0, "validation": 0.0,
     }  # fmt: skip
     config: Word2VecConfig
 
