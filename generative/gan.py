@@ -28,8 +28,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GANConfig(AdversarialConfig):
-    """Hyperparameters of GAN and NonSaturatingGAN."""
+    """Hyperparameters of GAN and NonSaturatingGAN. The defaults are ours, by validation images of MNIST."""
 
+    latent_dimensions: int = 32
+    """Numbers in a latent vector, each from N(0, 1) (ours; 100 in mnist.yaml)."""
+    generator_learning_rate: float = 1e-3
+    """Step size of the generator's optimiser at first (ours)."""
+    discriminator_learning_rate: float = 4e-4
+    """Step size of the discriminator's optimiser at first (ours)."""
+    final_learning_rate: float = 0.1
+    """What both step sizes are multiplied by at the end of `learning_rate_images`; 1 keeps them as they are."""
+    adam_beta1: float = 0.0
+    """Decay of Adam's mean gradient: no momentum (Karras et al. 2018, appendix A.1)."""
+    adam_beta2: float = 0.99
+    """Decay of Adam's mean squared gradient (Karras et al. 2018, appendix A.1; 0.999 in Kingma and Ba 2015)."""
     generator_hidden: tuple[int, ...] = (512, 512)
     """Rectified units of each of the generator's hidden layers (ours; twice 1,200 in mnist.yaml)."""
     generator_batch_norm: bool = True
@@ -55,6 +67,7 @@ class GANConfig(AdversarialConfig):
 
 
 PAPER = GANConfig(
+    latent_dimensions=100,
     batch_size=100,
     generator_hidden=(1200, 1200),
     generator_batch_norm=False,
@@ -62,6 +75,7 @@ PAPER = GANConfig(
     optimizer="sgd",
     generator_learning_rate=0.1,
     discriminator_learning_rate=0.1,
+    final_learning_rate=1.0,
     average_decay=0.0,
 )
 """The authors' mnist.yaml."""

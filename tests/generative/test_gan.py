@@ -16,7 +16,7 @@ SPEC = ImageSpec(name="images", channels=1, height=4, width=4)
 
 
 def game(model_class: type[GAN] = GAN, **changes: Any) -> GAN:
-    config = GANConfig(generator_hidden=(8,), backbone_hidden=(8,), batch_size=4, **changes)
+    config = GANConfig(generator_hidden=(8,), backbone_hidden=(8,), batch_size=4, final_learning_rate=1.0, **changes)
     return model_class(config, SPEC, seed=1)
 
 

@@ -154,6 +154,17 @@ def test_the_classifier_starts_from_the_pre_trained_layers(digits) -> None:
             torch.testing.assert_close(tuned, before)
 
 
+def test_it_is_the_average_of_the_weights_that_classifies(digits) -> None:
+    model, source = made(config_of(fine_tune="classify", pretrain=False, fine_tune_images=500), digits, 500)
+    train(model, source, 500)
+    assert model.tuned is not None and model.tuned.average is not None
+    images = digits.test.scaled(slice(0, 20))
+    with torch.no_grad():
+        of_average, of_last = (network.eval()(images) for network in (model.tuned.average.network, model.tuned.network))
+    assert torch.equal(model.classify(images), of_average)
+    assert not torch.allclose(of_average, of_last)
+
+
 def test_random_initialisation_is_the_very_same_network(digits) -> None:
     """Same sizes and same first weights; pre-training is the only difference."""
     options = {"fine_tune": "classify", "pretrain_images": 500, "fine_tune_images": 500}
