@@ -74,10 +74,11 @@ class RBMConfig:
     """Share of the learning rate that is left at the end (Tieleman 2008: falls to 0)."""
     decay_images: int | None = None
     """Images over which the learning rate falls. None: the whole budget."""
-    momentum: float = 0.9
-    """Momentum (Hinton 2010, section 9)."""
-    initial_momentum: float = 0.5
-    """Momentum at first (the same)."""
+    momentum: float = 0.0
+    """Share of the last step that is taken again. None with persistent chains (Tieleman 2008), which it drives away
+    from the data; 0.9 with CD (Hinton 2010, section 9)."""
+    initial_momentum: float = 0.0
+    """The same for the first `initial_momentum_images` (0.5 with CD: Hinton 2010, section 9)."""
     initial_momentum_images: int | None = None
     """Images during which it is the initial one. None: a twentieth of the budget."""
     weight_decay: float = 1e-4
@@ -161,7 +162,7 @@ class RBM(GenerativeModel):
             # Small enough for the partition function to be summed up at every validation.
             "exact": dataclasses.replace(base, hidden=15),
             # One step from the data (Hinton 2010, section 3): cheaper, and biased.
-            "cd1": dataclasses.replace(base, persistent=False),
+            "cd1": dataclasses.replace(base, persistent=False, momentum=0.9, initial_momentum=0.5),
         }
 
     @classmethod
