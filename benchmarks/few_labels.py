@@ -74,7 +74,7 @@ ALL_LABELS: tuple[dict[str, Any], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Options(BenchmarkOptions):
-    folder: str | None = None
+    folder: Path | None = None
     """The folder of MNIST's four IDX files; None: the cache, or a download."""
     models: tuple[str, ...] = ("stacked", "dbn")
     """Which models."""
@@ -115,7 +115,7 @@ class Laboratory:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.data: Dataset = load("mnist", folder=options.folder)
+        self.data: Dataset = load("mnist", folder=None if options.folder is None else str(options.folder))
         self.work = options.work
         self.work.mkdir(parents=True, exist_ok=True)
         self.record = self.work / "measurements.jsonl"

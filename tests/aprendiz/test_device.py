@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from aprendiz import device
-from aprendiz.device import CapturedStep, available_memory, choose_device, keep_freed_memory
+from aprendiz.device import CapturedStep, available_memory, choose_device, keep_freed_memory, load_generator_state
 from aprendiz.errors import ConfigError
 
 
@@ -143,3 +143,20 @@ def test_only_copies_from_a_gpu_are_not_waited_for(monkeypatch: pytest.MonkeyPat
     captured({"x": torch.ones(1)})
     captured({"x": type("OnGPU", (), {"is_cuda": True})()})
     assert waited == [True, False]
+
+
+def test_a_generator_goes_on_where_it_was() -> None:
+    one, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    torch.rand(5, generator=one)
+    load_generator_state(other, one.get_state())
+    assert torch.equal(torch.rand(5, generator=one), torch.rand(5, generator=other))
+
+
+def test_a_state_of_another_kind_of_device_seeds_a_generator() -> None:
+    """A GPU's is 16 bytes: a seed and a place."""
+    drawn = []
+    for state in (torch.arange(16, dtype=torch.uint8), torch.arange(16, dtype=torch.uint8), torch.ones(16).byte()):
+        generator = torch.Generator()
+        load_generator_state(generator, state)
+        drawn.append(torch.rand(3, generator=generator).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -76,6 +76,7 @@ def test_chunks_change_nothing_that_is_drawn(own: bool) -> None:
     data = text_of(generator.choice([0, 1, *range(2, 40)], size=3000))
     made = draws(data.vocabulary.counts, subsampling=0.01, window=4, negatives=3, own=own)
     whole = copied(made.examples(data.train.ids, 0, 3000, 2))
+    assert whole.places.min() >= 2 * 3000, "places go on from epoch to epoch"
     edges = [0, 1, 2, 700, 701, 1500, 3000]
     parts = [copied(made.examples(data.train.ids, a, b, 2)) for a, b in itertools.pairwise(edges)]
     assert len(whole.centres) > 500
