@@ -1,8 +1,7 @@
-"""The DQN line together: each learns a small task, flags combine, updates against loops, noise, schedules, saving."""
+"""The DQN line together: each learns a small task, flags combine, noise, schedules, priorities, saving."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
 
 import envs
 from agents import AGENTS
@@ -23,63 +22,20 @@ from agents.rainbow import Rainbow, RainbowConfig
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig
 from aprendiz import checkpoint
-from aprendiz.backbones import MLP
 from aprendiz.errors import ConfigError
 from aprendiz.impala import spectral_layers
 from aprendiz.replay import Batch
-
-LINE = [
-    "dqn",
-    "double-dqn",
-    "dueling-dqn",
-    "prioritized-dqn",
-    "n-step-dqn",
-    "noisy-dqn",
-    "c51",
-    "qr-dqn",
-    "iqn",
-    "munchausen-dqn",
-    "rainbow",
-    "btr",
-]
-DISTRIBUTIONAL = ["c51", "qr-dqn", "iqn", "rainbow", "btr"]
-VECTOR = Box(-1.0, 1.0, (4,), np.float32)
-IMAGE = Box(0, 255, (4, 84, 84), np.uint8)
-ACTIONS = 3
-CPU = torch.device("cpu")
-
-
-class Small(MLP):
-    """Two layers of 64."""
-
-    def __init__(self, observation_space: Any, *, trunk: bool = False, layer_norm: str = "none") -> None:
-        super().__init__(observation_space, hidden=(64, 64), trunk=trunk, layer_norm=layer_norm)
-
-
-def make_agent(
-    name: str, space: Any = VECTOR, *, seed: int = 0, precision: str = "fp32", actions: int = ACTIONS, **changes: Any
-) -> Any:
-    agent = AGENTS.get(name)
-    kind = "image" if space is IMAGE else "vector"
-    small = {"batch_size": 8, "num_envs": 2} | ({} if space is IMAGE else {"backbone": f"{__name__}:Small"})
-    config = dataclasses.replace(agent.preset_table[kind]["default"], **{**small, **changes})
-    return agent(agent.resolve(config, 1000), space, Discrete(actions), seed=seed, precision=precision)
-
-
-def make_batch(agent: Any, space: Any = VECTOR, *, seed: int = 0, size: int = 8, env_steps: int = 0) -> Batch:
-    generator = np.random.default_rng(seed)
-    batch = Batch.random(space.shape, space.dtype, ACTIONS, size, CPU, generator)
-    batch.reward = torch.from_numpy(generator.standard_normal(size, dtype=np.float32))
-    batch.discount = torch.from_numpy(np.where(generator.random(size) < 0.3, 0.0, 0.9).astype(np.float32))
-    batch.env_steps = env_steps
-    if agent.config.prioritized:
-        batch.weights = torch.from_numpy(generator.random(size).astype(np.float32))
-    return batch
-
-
-def parameters(agent: Any) -> dict[str, np.ndarray]:
-    return {name: tensor.detach().numpy().copy() for name, tensor in agent.online.state_dict().items()}
-
+from tests.agents.value_agents import (
+    ACTIONS,
+    DISTRIBUTIONAL,
+    IMAGE,
+    LINE,
+    SMALL,
+    VECTOR,
+    make_agent,
+    make_batch,
+    parameters,
+)
 
 # Learning
 
@@ -107,7 +63,7 @@ def test_every_agent_learns_a_corridor(name: str) -> None:
     agent_class = AGENTS.get(name)
     config = dataclasses.replace(
         agent_class.preset_table["vector"]["default"],
-        backbone=f"{__name__}:Small",
+        backbone=SMALL,
         learning_rate=3e-3,
         target_period_env_steps=10,
         **({"value_min": -2.0, "value_max": 2.0, "atoms": 41} if hasattr(agent_class.Config, "atoms") else {}),
@@ -141,104 +97,6 @@ def test_every_agent_solves_cartpole(name: str, seed: int, tmp_path: Path, monke
     run = Run.open("latest", kind="agents")
     seeds = game_seeds(run.seed, 100, Purpose.EVALUATION)
     assert play_games(open_agent(run, "best"), make_env_of(run), seeds, explore=0.0).scores.mean() >= 475
-
-
-# One update
-
-
-@pytest.mark.parametrize("name", ["prioritized-dqn", "rainbow", "btr", "qr-dqn", "dqn"])
-def test_importance_weights_count_in_every_loss(name: str) -> None:
-    losses = []
-    for which in (slice(0, 4), slice(4, 8), slice(0, 8)):
-        agent = make_agent(name, prioritized=True)
-        batch = make_batch(agent)
-        assert batch.weights is not None
-        batch.weights = torch.zeros(8)
-        batch.weights[which] = 2.0
-        losses.append(float(agent.update(batch).metrics["loss"]))
-    assert losses[0] != losses[1]
-    assert losses[0] + losses[1] == pytest.approx(losses[2], rel=1e-4)
-
-
-def test_weights_scale_the_gradient() -> None:
-    moved = []
-    for weight in (0.25, 1.0):
-        agent = make_agent("prioritized-dqn", optimizer="rmsprop", optimizer_epsilon=1e6)
-        before, batch = parameters(agent), make_batch(agent)
-        batch.weights = torch.full((8,), weight)
-        agent.update(batch)
-        moved.append(parameters(agent)["head.bias"] - before["head.bias"])
-    np.testing.assert_allclose(4 * moved[0], moved[1], rtol=1e-2)
-
-
-def test_td_errors_are_the_new_priorities() -> None:
-    agent = make_agent("prioritized-dqn")
-    batch = make_batch(agent)
-    with torch.no_grad():
-        q_values = agent.online(batch.observation).gather(1, batch.action[:, None]).squeeze(1)
-        chosen = agent.online(batch.next_observation).argmax(dim=1, keepdim=True)
-        following = agent.target(batch.next_observation).gather(1, chosen).squeeze(1)
-    expected = (batch.reward + batch.discount * following - q_values).abs()
-    torch.testing.assert_close(agent.update(batch).per_sample["td_error"], expected)
-
-
-@pytest.mark.parametrize("name", LINE)
-def test_errors_are_given_back_where_they_are_wanted_and_nowhere_else(name: str) -> None:
-    agent = make_agent(name)
-    per_sample = agent.update(make_batch(agent)).per_sample
-    assert set(per_sample) == ({"td_error"} if agent.config.prioritized else set())
-    for error in per_sample.values():
-        assert error.shape == (8,) and not error.requires_grad and (error >= 0).all()
-
-
-@pytest.mark.parametrize("name", LINE)
-def test_targets_are_constants(name: str) -> None:
-    agent = make_agent(name)
-    before = copy.deepcopy(agent.target.state_dict())
-    for seed in range(3):
-        agent.update(make_batch(agent, seed=seed))
-    assert all(torch.equal(before[key], tensor) for key, tensor in agent.target.state_dict().items())
-    assert all(parameter.grad is None for parameter in agent.target.parameters())
-
-
-def apart(agent: Any, scale: float = 0.5) -> None:
-    """Makes the target network another one than the online network."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in agent.target.parameters():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-
-
-@pytest.mark.parametrize("name", ["dqn", "c51", "qr-dqn"])
-@pytest.mark.parametrize("how", ["greedy", "double", "munchausen"])
-def test_what_follows_equals_a_loop(name: str, how: str) -> None:
-    agent = make_agent(name, double=how == "double", munchausen=how == "munchausen", munchausen_temperature=0.3)
-    apart(agent)
-    batch = make_batch(agent)
-    tensors = {field: getattr(batch, field) for field in ("observation", "action", "reward", "next_observation")}
-    with torch.no_grad():
-        reward, following = agent._what_follows(tensors | {"discount": batch.discount})
-        outputs = agent.target(batch.next_observation)
-        distribution = agent.value.distribution(outputs)
-        q_target = agent.value.q_values(distribution).numpy().astype(np.float64)
-        q_online = agent.value.q_values(agent.value.distribution(agent.online(batch.next_observation))).numpy()
-        q_now = agent.value.q_values(agent.value.distribution(agent.target(batch.observation))).numpy()
-    for b in range(8):
-        if how == "munchausen":
-            log_policy = q_target[b] - q_target[b].max()
-            log_policy = log_policy - 0.3 * np.log(np.exp(log_policy / 0.3).sum())
-            policy = np.exp(log_policy / 0.3)
-            log_now = q_now[b] - q_now[b].max()
-            log_now = log_now - 0.3 * np.log(np.exp(log_now / 0.3).sum())
-            expected = sum(policy[a] * distribution[b, a].numpy() for a in range(ACTIONS))
-            entropy = -(policy * log_policy).sum()
-            bonus = 0.9 * min(max(log_now[int(batch.action[b])], -1.0), 0.0)
-            expected_reward = float(batch.reward[b]) + bonus + float(batch.discount[b]) * entropy
-        else:
-            best = int((q_online if how == "double" else q_target)[b].argmax())
-            expected, expected_reward = distribution[b, best].numpy(), float(batch.reward[b])
-        np.testing.assert_allclose(following[b].numpy(), expected, rtol=1e-4, atol=1e-5)
-        assert float(reward[b]) == pytest.approx(expected_reward, rel=1e-4, abs=1e-5)
 
 
 # Flags
@@ -544,6 +402,34 @@ def test_priorities_go_round_through_acting_and_learning() -> None:
     assert source.replay.priorities is not None
     leaves = source.replay.priorities.tree.leaves
     assert len(np.unique(leaves[leaves > 0])) > 10
+    source.env.close()
+
+
+def test_importance_weights_follow_their_schedule_while_playing() -> None:
+    agent = make_agent(
+        "prioritized-dqn",
+        actions=2,
+        warmup_env_steps=20,
+        replay_capacity=200,
+        importance_start=0.0,
+        importance_env_steps=100,
+    )
+    source = agent.make_source(envs.make("cartpole", 2), seed=0)
+    priorities, smallest = source.replay.priorities, {}
+    assert priorities is not None
+    while source.env_steps < 140:
+        work = source.next()
+        if work.batch is None:
+            continue
+        lane, position = work.batch.indices.T
+        shares = priorities.tree.leaves[lane * source.replay.slots + position % source.replay.slots]
+        exponent = min(work.batch.env_steps / 100, 1.0)
+        expected = shares**-exponent / (shares**-exponent).max()
+        np.testing.assert_allclose(work.batch.weights.numpy(), expected, rtol=1e-5)
+        smallest[work.batch.env_steps] = expected.min()
+        # Priorities that stay far apart, so that the exponent is seen.
+        source.replay.update_priorities(work.batch.indices, np.arange(1.0, 1.0 + len(lane)))
+    assert smallest[140 - 2] < 0.5 and 100 in smallest
     source.env.close()
 
 
