@@ -10,19 +10,14 @@ written after every run, and a run that stands in it already is not made again: 
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
+from benchmarks.agent_runs import finished, scores, train
 from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
 
 AGENTS = (
@@ -44,8 +39,6 @@ AGENTS = (
 MOST = 500.0
 """Steps, and so points, after which a game of CartPole is stopped."""
 EPISODES = 100
-FIRST_SEED = 1000
-"""Of the games that are reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,24 +62,11 @@ class Options(BenchmarkOptions):
 
 def solve(agent: str, seed: int, options: Options) -> dict[str, Any]:
     """One run through the command, and what its best checkpoint scores."""
-    from agents.evaluate import evaluate
-    from agents.saved import load_saved
-    from aprendiz.run import Run
-
     with tempfile.TemporaryDirectory() as folder:
         words = ["cartpole", "--agent", agent, "--seed", str(seed), "--steps", str(options.steps)]
-        words += ["--preset", options.preset, "--wandb", "disabled", "--no-video", "--device", "cpu"]
-        command = [sys.executable, "-m", "agents.train", *words]
-        started = time.perf_counter()
-        done = subprocess.run(
-            command, env=os.environ | {"APRENDIZ_RUNS": folder}, check=True, stdout=subprocess.PIPE, text=True
-        )
-        seconds = time.perf_counter() - started
-        found = re.search(rf"{re.escape(folder)}/\S+", done.stdout)
-        assert found is not None, done.stdout
-        saved = load_saved(Run.open(Path(found.group())), "best", "cpu")
-        scored = evaluate(saved, episodes=EPISODES, seed=FIRST_SEED, explore=0.01)
-        greedy = evaluate(saved, episodes=EPISODES, seed=FIRST_SEED, explore=0.0)
+        run, seconds = train([*words, "--preset", options.preset, "--no-video", "--device", "cpu"], Path(folder))
+        scored = scores(run, "best", EPISODES)
+        greedy = scores(run, "best", EPISODES, explore=0.0)
     return {
         "agent": agent,
         "seed": seed,
@@ -96,20 +76,6 @@ def solve(agent: str, seed: int, options: Options) -> dict[str, Any]:
         "checkpoint_step": scored["checkpoint_step"],
         "seconds": round(seconds, 1),
     }
-
-
-def finished(options: Options) -> list[dict[str, Any]]:
-    """Runs that stand in the file of results, of the same steps and preset. Raises ConfigError for others."""
-    path = options.results / "cartpole.json"
-    if not path.exists():
-        return []
-    content = json.loads(path.read_text())
-    asked = content["options"]
-    if (asked["steps"], asked["preset"]) != (options.steps, options.preset):
-        raise ConfigError(
-            f"{path} holds runs of {asked['steps']} steps with preset {asked['preset']}; choose another --results"
-        )
-    return list(content["runs"])
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -132,7 +98,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def run_command(argv: list[str]) -> int:
     """The command. Returns the exit code."""
     options: Options = parse(Options, argv, prog="python -m benchmarks.cartpole", description=__doc__ or "")
-    before, runs = machine(), finished(options)
+    before, runs = machine(), list(finished("cartpole", options, ("steps", "preset")).get("runs", ()))
     for seed in range(1, options.seeds + 1):  # all agents once, before any of them again
         for agent in options.agents:
             if any((one["agent"], one["seed"]) == (agent, seed) for one in runs):
