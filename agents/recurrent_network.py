@@ -60,6 +60,10 @@ def newest_space(space: Space, frames: int | None) -> Space:
     """The space of the newest frames of a stack. Raises ConfigError where there are not so many."""
     if frames is None:
         return space
-    if not (isinstance(space, Box) and len(space.shape) == 3 and space.shape[0] >= frames):
-        raise ConfigError(f"frames {frames} asks for the newest frames of a stack, and this is {space}")
+    if not (isinstance(space, Box) and len(space.shape) == 3):
+        raise ConfigError(
+            f"frames {frames} asks for the newest frames of a stack, and there is none; leave --frames out"
+        )
+    if space.shape[0] < frames:
+        raise ConfigError(f"frames {frames} asks for more than the {space.shape[0]} that are stacked")
     return Box(space.low[-frames:], space.high[-frames:], dtype=space.dtype.type)

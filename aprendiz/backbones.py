@@ -260,7 +260,8 @@ def _image_shape(space: Space, backbone: str, smallest: int, floats: bool = Fals
     kinds = (np.uint8, np.float32) if floats else (np.uint8,)
     if not (isinstance(space, Box) and len(space.shape) == 3 and space.dtype in kinds):
         wanted = "uint8 or float32" if floats else "uint8"
-        raise ConfigError(f"backbone {backbone} reads {wanted} images [C, H, W], not {space}; use --backbone mlp")
+        found = f"{space.dtype} {list(space.shape)}" if isinstance(space, Box) else str(space)
+        raise ConfigError(f"backbone {backbone} reads {wanted} images [C, H, W], not {found}; use --backbone mlp")
     channels, height, width = space.shape
     if min(height, width) < smallest:
         raise ConfigError(f"backbone {backbone} needs images of at least {smallest}x{smallest}, not {height}x{width}")

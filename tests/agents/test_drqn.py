@@ -252,6 +252,9 @@ def test_frames_are_asked_for_only_where_they_are_stacked() -> None:
     config = DRQN.resolve(dataclasses.replace(PRESETS["vector"]["default"], frames=1), 100)
     with pytest.raises(ConfigError, match="frames 1 asks for the newest frames of a stack"):
         DRQN(config, VECTOR, Discrete(2), seed=0)
+    many = DRQN.resolve(dataclasses.replace(PRESETS["image"]["default"], frames=9, units=8), 100)
+    with pytest.raises(ConfigError, match="frames 9 asks for more than the 4 that are stacked"):
+        DRQN(many, IMAGE, Discrete(2), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -153,9 +153,11 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
 
 
 def test_what_a_backbone_cannot_do_is_said_in_one_line() -> None:
-    with pytest.raises(ConfigError, match="nature-cnn has no width") as error:
+    with pytest.raises(ConfigError, match="nature-cnn has no width; use --backbone-width 1, or another") as error:
         make_agent("dqn", IMAGE, backbone_width=2)
     assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="no spectral_norm and no max_pool; use --no-spectral-norm --max-pool 0, or"):
+        make_agent("btr", IMAGE, backbone="nature-cnn", backbone_width=1)
 
 
 def test_each_agent_is_what_its_name_says() -> None:
