@@ -65,7 +65,8 @@ SPACE: dict[str, tuple[Any, ...]] = {
 }
 """What is searched with few labels."""
 ALL_LABELS: dict[str, Any] = {
-    "fine_tune_learning_rate": 1e-3,
+    "fine_tune_learning_rate": 1.5e-3,
+    "fine_tune_batch_size": 250,
     "dropout": 0.5,
     "input_dropout": 0.2,
     "max_norm": 3.0,
