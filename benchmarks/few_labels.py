@@ -90,7 +90,7 @@ class Options(BenchmarkOptions):
     """Candidates of each search with few labels."""
     pretrain_epochs: int = 20
     """Passes over the training images for each layer."""
-    all_labels_epochs: int = 60
+    all_labels_epochs: int = 40
     """Passes of fine-tuning with all labels."""
     precision: str = "bf16"
     """Of the networks; machines learn in fp32 whatever it says."""
