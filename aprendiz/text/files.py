@@ -41,6 +41,8 @@ def file(*, path: str, encoding: str = "utf-8") -> RawText:
         raise DataError(f"there is no file {where}")
     if not where.is_file():
         raise DataError(f"{where} is no regular file; pipe it in, and use `--data -`")
+    if where.stat().st_size == 0:
+        raise DataError(f"{where} is empty")
     return RawText(
         name=stem(where),
         pieces=lambda: read(where, encoding),

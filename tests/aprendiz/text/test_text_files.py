@@ -67,7 +67,7 @@ def test_another_encoding_without_the_flag_is_one_clear_line(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is empty"),
+        (b"", "/book.txt is empty"),
         (codecs.BOM_UTF8, "is empty"),
         (bytes(range(256)) * 20, "NUL bytes: that is no text"),
         ("ein Text".encode("utf-16") * 20, "is UTF-16, not UTF-8: give --encoding utf-16"),
