@@ -85,6 +85,11 @@ def test_a_file_that_is_no_text_is_one_clear_line(tmp_path: Path, data: bytes, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no files without a size here")
+def test_a_file_that_tells_no_size_is_read() -> None:
+    assert len(load("file:/proc/cpuinfo").train) > 0
+
+
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file .*missing\.txt"):
         load(f"file:{tmp_path}/missing.txt")
