@@ -11,8 +11,8 @@ For each model (a stacked denoising autoencoder, a deep belief network) and each
 
 The network, its first weights, the labelled images and the order of the batches are the same in both arms. `--labels 0`
 stands for all 50,000 labels: there nothing is searched, both arms take ALL_LABELS, which was published for fine-tuning
-with dropout, and "random" is the MLP without pre-training. What is done already is kept in `--work` and not done again, so that an interrupted benchmark goes
-on: delete the folder to start anew.
+with dropout, and "random" is the MLP without pre-training. What is done already is kept in `--work` and not done again,
+so that an interrupted benchmark goes on: delete the folder to start anew.
 
     python -m benchmarks.few_labels --folder PATH_OF_THE_IDX_FILES [--labels 100 1000] [--models stacked dbn]
 """

@@ -153,11 +153,9 @@ class RBM(GenerativeModel):
     @classmethod
     def presets(cls, spec: ImageSpec) -> dict[str, RBMConfig]:
         visible: Literal["binary", "gaussian"] = "binary" if spec.unit_interval else "gaussian"
-        large = spec.pixels >= 400
-        # 0.1 on MNIST, by the likelihood of validation images. Gaussian pixels have no bound that keeps a large step in
-        # check (Hinton 2010, section 13.2).
-        rate = (0.1 if large else 0.05) if spec.unit_interval else 1e-3
-        sizes = {"hidden": 500} if large else {"hidden": 100, "batch_size": 20}
+        # Gaussian pixels have no bound that keeps a large step in check (Hinton 2010, section 13.2).
+        rate = 0.05 if spec.unit_interval else 1e-3
+        sizes = {"hidden": 500} if spec.pixels >= 400 else {"hidden": 100, "batch_size": 20}
         base = RBMConfig(visible=visible, learning_rate=rate, **sizes)  # type: ignore[arg-type]
         return {
             "default": base,
