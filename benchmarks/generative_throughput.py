@@ -143,12 +143,13 @@ def plain_wgan_gp(model: Any, images: Tensor, count: int) -> None:
 
 
 def plain_denoising(model: Any, images: Tensor, count: int) -> None:
-    """One update of a denoising autoencoder with masking noise and the cross-entropy."""
+    """One update of a denoising autoencoder with masking noise, the cross-entropy and weight decay."""
     kept = torch.rand(images.shape) >= model.config.noise_level
     with autocast(model.device, model.precision):
         logits = model.network.decode(model.network.encode(images * kept)).float()
     loss = F.binary_cross_entropy_with_logits(logits.flatten(1), images.flatten(1), reduction="none").sum(1).mean()
-    step(model.optimizer, loss)
+    weights = [module.weight for module in model.network.modules() if isinstance(module, torch.nn.Linear)]
+    step(model.optimizer, loss + model.config.weight_decay / 2 * sum(weight.square().sum() for weight in weights))
 
 
 PLAIN = {

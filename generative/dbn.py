@@ -88,7 +88,8 @@ class DBNConfig(StagedConfig):
     learning_rate: float = 0.1
     """Step size of the machines at the start, of mean gradients; falls linearly to a tenth."""
     momentum: float = 0.9
-    """Momentum after the first tenth of a machine's training, 0.5 before (Hinton 2010, section 9)."""
+    """Momentum after the first tenth of a machine's training, at most 0.5 before (Hinton 2010, section 9). 0 for
+    persistent chains, which it drives away from the data."""
     machine_weight_decay: float = 2e-4
     """L2 penalty on the machines' weights (Hinton and Salakhutdinov 2006, supporting material)."""
     sample_steps: int = 1_000
@@ -171,7 +172,16 @@ class DBN(GenerativeModel):
         )
         presets = {"default": base}
         if labelled:
-            presets["generate"] = dataclasses.replace(base, fine_tune="none")
+            # Chains that go on are what a top machine that is drawn from needs; one step from the data is not enough.
+            presets["generate"] = dataclasses.replace(
+                base,
+                hidden=(500, 1000) if large else (100, 200),
+                fine_tune="none",
+                persistent=True,
+                momentum=0.0,
+                learning_rate=base.learning_rate / 2,
+                upward="samples",
+            )
             presets["few-labels"] = dataclasses.replace(base, labels=max(100, len(spec.classes)), pretrain_share=0.9)
         # The sizes of Hinton et al. 2006, without dropout and without an average.
         presets["paper"] = dataclasses.replace(
@@ -221,7 +231,7 @@ class DBN(GenerativeModel):
         metrics = self.trainer.step(
             data,
             falling_rate(config.learning_rate, 0.1, config.pretrain_images, self._seen),
-            0.5 if self._seen < config.pretrain_images // 10 else config.momentum,
+            min(0.5, config.momentum) if self._seen < config.pretrain_images // 10 else config.momentum,
         )
         self._seen += len(images)
         return metrics["reconstruction_error"]

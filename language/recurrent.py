@@ -111,8 +111,8 @@ class RecurrentConfig:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.tied and self.embedding != self.units:
             raise ConfigError(
-                f"tied weights need an embedding as wide as a layer: give --embedding {self.units} in place of "
-                f"{self.embedding}"
+                f"tied weights need an embedding as wide as a layer, got --embedding {self.embedding} and --units "
+                f"{self.units}: give both the same number, or --no-tied"
             )
         if self.vectors is not None and self.embedding == 0:
             raise ConfigError("vectors need an embedding: give --embedding their dimensions")

@@ -123,6 +123,11 @@ class Word2VecConfig:
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0.0 or (value == 0.0 and name == "learning_rate"):
                 raise ConfigError(f"{name} must be a finite number above 0, got {value}")
+        if self.final_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"the step size falls: final_learning_rate {self.final_learning_rate:g} must be at most learning_rate "
+                f"{self.learning_rate:g}"
+            )
 
 
 class WordVectors(nn.Module):

@@ -41,6 +41,8 @@ def file(*, path: str, encoding: str = "utf-8") -> RawText:
         raise DataError(f"there is no file {where}")
     if not where.is_file():
         raise DataError(f"{where} is no regular file; pipe it in, and use `--data -`")
+    if where.stat().st_size == 0 and not any(read(where, encoding)):  # files that a system makes up have no size
+        raise DataError(f"{where} is empty")
     return RawText(
         name=stem(where),
         pieces=lambda: read(where, encoding),

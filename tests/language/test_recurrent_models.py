@@ -264,7 +264,7 @@ def test_the_random_state_of_the_process_is_left_alone(data: TextData) -> None:
         ({"units": 0}, "units must be at least 1"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"tied": True}, "give --embedding 256"),
+        ({"tied": True}, "got --embedding 64 and --units 256: give both the same number, or --no-tied"),
         ({"vectors": "x.txt", "embedding": 0}, "vectors need an embedding"),
         ({"fixed_vectors": True}, "needs --vectors"),
         ({"input_dropout": 0.1, "embedding": 0}, "input_dropout needs an embedding"),

@@ -241,6 +241,7 @@ def test_the_seed_of_the_draws_is_the_learner_s_own() -> None:
         ({"architecture": "glove"}, "architecture must be one of skip-gram, cbow, got 'glove'"),
         ({"subsampling": 1.0}, "subsampling must be at least 0 and below 1, got 1.0"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
+        ({"learning_rate": 1e-5}, "final_learning_rate 0.0001 must be at most learning_rate 1e-05"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
     ],
 )

@@ -137,7 +137,10 @@ def test_a_text_that_is_mapped_from_the_cache_teaches_the_same(
     [
         (b"", "is empty"),
         (b"\xef\xbb\xbf", "is empty"),
-        (b"the cat sat on the mat\n", "no word occurs 5 times in the training part of given; lower min_count"),
+        (
+            b"the cat sat on the mat\n",
+            "no word occurs 5 times in the training part of given; use a longer text, or a lower min_count",
+        ),
         (b"hello " * 20, "word2vec needs at least 2 words, given has 1; use a longer text or --min-count 1"),
         (b"hello\nworld\n" * 20, "no line of given has two words of the vocabulary"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 50, "holds NUL bytes: that is no text"),

@@ -67,7 +67,7 @@ def test_another_encoding_without_the_flag_is_one_clear_line(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is empty"),
+        (b"", "/book.txt is empty"),
         (codecs.BOM_UTF8, "is empty"),
         (bytes(range(256)) * 20, "NUL bytes: that is no text"),
         ("ein Text".encode("utf-16") * 20, "is UTF-16, not UTF-8: give --encoding utf-16"),
@@ -83,6 +83,11 @@ def test_a_file_that_is_no_text_is_one_clear_line(tmp_path: Path, data: bytes, m
     with pytest.raises(DataError, match=message) as caught:
         load(f"file:{tmp_path}/book.txt")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no files without a size here")
+def test_a_file_that_tells_no_size_is_read() -> None:
+    assert len(load("file:/proc/cpuinfo").train) > 0
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
