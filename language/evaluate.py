@@ -73,7 +73,7 @@ def command(argv: list[str]) -> None:
 
 
 def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
-    """Evaluate one run, print the result, add it to the run's evaluations.json unless it is empty, and return it.
+    """Evaluate one run, print the result, add it to the run's evaluations.json, and return it.
 
     Raises StorageError where it cannot be added; it is printed all the same.
     """
@@ -103,9 +103,8 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - began, 1),
     }
     _show(run, result)
-    if metrics:
-        run.add_evaluation(result)
-        print(f"saved in {run.path / 'evaluations.json'}\n", flush=True)
+    run.add_evaluation(result)
+    print(f"saved in {run.path / 'evaluations.json'}\n", flush=True)
     return result
 
 

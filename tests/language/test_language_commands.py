@@ -222,12 +222,6 @@ def test_an_evaluation_is_kept_and_repeats_itself(ngram: Run, capsys: pytest.Cap
     assert f"{one['metrics']['nats_per_token']:.5g}" in shown and "zero state" in shown
 
 
-def test_an_evaluation_without_any_result_is_not_kept(words: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    before = words.evaluations()
-    assert "give --analogies FILE" in printed(capsys, evaluate.command, words.name)
-    assert words.evaluations() == before
-
-
 @pytest.fixture(scope="module")
 def bigram(folder: Path) -> Run:
     return trained(folder, "bigram:Bigram", "--data", f"file:{folder / 'book.txt'}", "--tokens", "2_000")
