@@ -327,6 +327,11 @@ def test_every_layer_but_the_last_is_normalised() -> None:
     assert len(norms) == 4
 
 
+def test_the_residual_network_may_read_too() -> None:
+    agent = make_agent(IMAGE, backbone="impala-cnn", backbone_width=2)
+    assert agent.inspect(np.zeros((2, 4, 84, 84), np.uint8))["q_values"].shape == (2, 3)
+
+
 def test_the_paper_s_numbers() -> None:
     paper = PRESETS["image"]["paper"]
     assert (paper.num_envs, paper.rollout_steps, paper.epochs, paper.minibatches) == (128, 32, 2, 32)

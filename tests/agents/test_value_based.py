@@ -133,6 +133,14 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
     assert name in str(error.value) and str(value) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("name", LINE)
+def test_the_residual_network_may_read_for_every_agent(name: str, width: int) -> None:
+    agent = make_agent(name, IMAGE, backbone="impala-cnn", backbone_width=width)
+    assert agent.online.backbone.stacks[0].conv.out_channels == 16 * width
+    assert agent.inspect(np.zeros((1, 4, 84, 84), np.uint8))["q_values"].shape == (1, ACTIONS)
+
+
 def test_what_a_backbone_cannot_do_is_said_in_one_line() -> None:
     with pytest.raises(ConfigError, match="nature-cnn has no width; use --backbone-width 1, or another") as error:
         make_agent("dqn", IMAGE, backbone_width=2)
