@@ -56,9 +56,8 @@ class RNNSequence(torch.autograd.Function):
         weight_here, projected = weight.to(dtype), projected.contiguous()
         states = projected.new_empty(steps + 1, batch, size)
         states[0] = hidden
-        transposed = weight_here.t()
         if products.fits(dtype, size):
-            _in_one_call(sequences.rnn_forward, batch, projected, products.packed(transposed), states)
+            _in_one_call(sequences.rnn_forward, batch, projected, products.packed_transposed(weight_here), states)
         else:
             recurrent = projected.new_empty(batch, size)
 
@@ -67,7 +66,7 @@ class RNNSequence(torch.autograd.Function):
                 x, h, r = (_array(tensor) for tensor in (projected[:, start:stop], states[:, start:stop], sums))
                 row = _array(torch.empty(size, dtype=_state_type(dtype)))
                 for t in range(steps):
-                    torch.mm(rows[t], transposed, out=sums)
+                    torch.mm(rows[t], weight_here.t(), out=sums)
                     kernels.rnn_forward(x[t], r, h[t + 1], row)
 
             in_parts(part, batch)
@@ -114,9 +113,9 @@ class LSTMSequence(torch.autograd.Function):
         states = projected.new_empty(steps + 1, batch, size)
         cells = torch.empty(steps + 1, batch, size, dtype=_state_type(dtype))
         states[0], cells[0] = hidden, cell
-        transposed = weight_here.t()
         if products.fits(dtype, size):
-            _in_one_call(sequences.lstm_forward, batch, projected, products.packed(transposed), states, cells, gates)
+            given = (projected, products.packed_transposed(weight_here), states, cells, gates)
+            _in_one_call(sequences.lstm_forward, batch, *given)
         else:
             recurrent = projected.new_empty(batch, width)
 
@@ -125,7 +124,7 @@ class LSTMSequence(torch.autograd.Function):
                 all_of = (projected, gates, states, cells, recurrent)
                 x, g, h, c, r = (_array(tensor[..., start:stop, :]) for tensor in all_of)
                 for t in range(steps):
-                    torch.mm(rows[t], transposed, out=sums)
+                    torch.mm(rows[t], weight_here.t(), out=sums)
                     kernels.lstm_forward(x[t], r, c[t], g[t], c[t + 1], h[t + 1])
 
             in_parts(part, batch)
@@ -174,10 +173,9 @@ class GRUSequence(torch.autograd.Function):
         states = torch.empty(steps + 1, batch, size, dtype=_state_type(dtype))
         outputs = projected.new_empty(steps + 1, batch, size)
         states[0], outputs[0] = hidden, hidden
-        transposed = weight_here.t()
         bias_here = bias.to(states.dtype)
         if products.fits(dtype, size):
-            given = (projected, products.packed(transposed), bias_here, gates, memory, states, outputs)
+            given = (projected, products.packed_transposed(weight_here), bias_here, gates, memory, states, outputs)
             _in_one_call(sequences.gru_forward, batch, *given)
         else:
             recurrent = projected.new_empty(batch, width)
@@ -188,7 +186,7 @@ class GRUSequence(torch.autograd.Function):
                 x, g, m, h, o, r = (_array(tensor[..., start:stop, :]) for tensor in all_of)
                 b = _array(bias_here)
                 for t in range(steps):
-                    torch.mm(rows[t], transposed, out=sums)
+                    torch.mm(rows[t], weight_here.t(), out=sums)
                     kernels.gru_forward(x[t], r, b, h[t], g[t], m[t], h[t + 1], o[t + 1])
 
             in_parts(part, batch)

@@ -15,6 +15,7 @@ from typing import Any
 import llvmlite.binding
 import numba.core.config
 import numba.extending
+import numpy as np
 import torch
 from llvmlite import ir
 from numba import njit, types
@@ -37,7 +38,10 @@ def available() -> bool:
     config: Any = numba.core.config
     if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
         return False
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16", False))
+    try:
+        return bool(llvmlite.binding.get_host_cpu_features().get("avx512bf16", False))
+    except RuntimeError:  # a CPU that LLVM does not know
+        return False
 
 
 def fits(dtype: torch.dtype, size: int) -> bool:
@@ -46,9 +50,17 @@ def fits(dtype: torch.dtype, size: int) -> bool:
 
 
 def packed(matrix: Tensor) -> Tensor:
-    """A bfloat16 matrix [K, N] as `product` reads it, [N / LANES, K / 2, LANES, 2]; K even, N a multiple of LANES."""
-    pairs, columns = matrix.shape[0] // 2, matrix.shape[1] // LANES
-    return matrix.reshape(pairs, 2, columns, LANES).permute(2, 0, 3, 1).contiguous()
+    """A bfloat16 matrix [K, N] as `product` reads it, int32 [N / LANES, K / 2, LANES], each the numbers of two rows; K
+    even, N a multiple of LANES."""
+    rows, columns = matrix.shape
+    result = torch.empty(columns // LANES, rows // 2, LANES, dtype=torch.int32)
+    _pack(matrix.contiguous().view(torch.uint16).numpy(), result.numpy())
+    return result
+
+
+def packed_transposed(matrix: Tensor) -> Tensor:
+    """`packed` of the transpose of a bfloat16 matrix [N, K], where pairs lie side by side already."""
+    return matrix.contiguous().view(torch.int32).view(-1, LANES, matrix.shape[1] // 2).transpose(1, 2).contiguous()
 
 
 def padded(rows: int) -> int:
@@ -115,6 +127,16 @@ def _tile(typing_context: Any, registers: Any, left: Any, row: Any, right: Any, 
         return context.get_dummy_value()
 
     return types.void(registers, left, types.intp, right, types.intp, out), generate
+
+
+@njit(cache=True, nogil=True)
+def _pack(matrix, out):
+    for pair in range(out.shape[1]):
+        first, second = matrix[2 * pair], matrix[2 * pair + 1]
+        for column in range(out.shape[0]):
+            for lane in range(LANES):
+                low, high = first[column * LANES + lane], second[column * LANES + lane]
+                out[column, pair, lane] = np.int32(np.uint32(low) | (np.uint32(high) << np.uint32(16)))
 
 
 @njit(cache=True, nogil=True)
