@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -40,10 +41,15 @@ def _weight_gradient(sums: Tensor, states: Tensor, like: torch.dtype) -> Tensor:
     return torch.mm(sums.flatten(0, 1).t(), states.flatten(0, 1)).to(like)
 
 
-def _in_one_call(function: Callable[..., None], rows: int, *tensors: Tensor) -> None:
-    """One of `aprendiz.recurrent.sequences` for all rows of a batch."""
-    arrays = [_array(tensor) for tensor in tensors]
-    in_parts(lambda start, stop: function(*arrays, start, stop), rows, products.FEWEST)
+def _in_one_call(function: Callable[..., None], rows: int, inputs: Tensor, weight: Tensor, *others: Tensor) -> None:
+    """One of `aprendiz.recurrent.sequences`, with its packed weight, for all rows of a batch."""
+    arrays = [_array(tensor) for tensor in (inputs, weight, *others)]
+
+    def part(start: int, stop: int) -> None:
+        room = np.zeros((products.padded(stop - start), len(weight) * products.LANES), np.float32)
+        function(*arrays, room, start, stop)
+
+    in_parts(part, rows, products.FEWEST)
 
 
 class RNNSequence(torch.autograd.Function):

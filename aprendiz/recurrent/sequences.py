@@ -2,7 +2,8 @@
 
 For bfloat16 on CPUs that multiply it (`aprendiz.recurrent.products`): a step is a product, whose sums stay float32, and
 the cell's kernel. Arrays are whole batches [T, B, ...], states with a step more than the projections; weights are
-packed, transposed on the way forwards.
+packed, transposed on the way forwards. `recurrent` and `from_next`, zeros float32, are room for what a step's product
+makes of these rows; `from_first` [B, H] becomes the gradient of the state before the first step.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ import numpy as np
 from numba import njit
 
 from aprendiz.recurrent import kernels
-from aprendiz.recurrent.products import ROWS, product
+from aprendiz.recurrent.products import product
 
 _f = np.float32
 _OPTIONS: dict[str, Any] = {"cache": True, "nogil": True}
 
 
 @njit(**_OPTIONS)
-def _room(rows, columns):
-    """Zeros float32 [rows and those that a product writes besides, columns]."""
-    return np.zeros((-(-rows // ROWS) * ROWS, columns), _f)
+def _copy(values, out):
+    """Rows one by one: an assignment to a slice would compile for seconds."""
+    for row in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[row, j] = values[row, j]
 
 
 @njit(**_OPTIONS)
-def rnn_forward(projected, weight, states, start, stop):
-    recurrent = _room(stop - start, projected.shape[2])
+def rnn_forward(projected, weight, states, recurrent, start, stop):
     row = np.empty(projected.shape[2], _f)
     for t in range(projected.shape[0]):
         product(states[t][start:stop], weight, recurrent)
@@ -35,20 +37,17 @@ def rnn_forward(projected, weight, states, start, stop):
 
 
 @njit(**_OPTIONS)
-def rnn_backward(from_outputs, weight, states, sums, from_first, start, stop):
-    """`from_first` [B, H] becomes the gradient of the state before the first step."""
-    from_next = _room(stop - start, sums.shape[2])
+def rnn_backward(from_outputs, weight, states, sums, from_first, from_next, start, stop):
     row = np.empty(sums.shape[2], _f)
     for t in range(sums.shape[0] - 1, -1, -1):
         of_sums = sums[t][start:stop]
         kernels.rnn_backward(from_outputs[t][start:stop], from_next, states[t + 1][start:stop], of_sums, row)
         product(of_sums, weight, from_next)
-    from_first[start:stop] = from_next[: stop - start]
+    _copy(from_next, from_first[start:stop])
 
 
 @njit(**_OPTIONS)
-def lstm_forward(projected, weight, states, cells, gates, start, stop):
-    recurrent = _room(stop - start, projected.shape[2])
+def lstm_forward(projected, weight, states, cells, gates, recurrent, start, stop):
     for t in range(projected.shape[0]):
         product(states[t][start:stop], weight, recurrent)
         kernels.lstm_forward(
@@ -62,8 +61,7 @@ def lstm_forward(projected, weight, states, cells, gates, start, stop):
 
 
 @njit(**_OPTIONS)
-def lstm_backward(from_outputs, weight, gates, cells, from_cell, sums, from_first, start, stop):
-    from_next = _room(stop - start, from_outputs.shape[2])
+def lstm_backward(from_outputs, weight, gates, cells, from_cell, sums, from_first, from_next, start, stop):
     for t in range(sums.shape[0] - 1, -1, -1):
         of_sums = sums[t][start:stop]
         kernels.lstm_backward(
@@ -76,12 +74,11 @@ def lstm_backward(from_outputs, weight, gates, cells, from_cell, sums, from_firs
             of_sums,
         )
         product(of_sums, weight, from_next)
-    from_first[start:stop] = from_next[: stop - start]
+    _copy(from_next, from_first[start:stop])
 
 
 @njit(**_OPTIONS)
-def gru_forward(projected, weight, bias, gates, memory, states, outputs, start, stop):
-    recurrent = _room(stop - start, projected.shape[2])
+def gru_forward(projected, weight, bias, gates, memory, states, outputs, recurrent, start, stop):
     for t in range(projected.shape[0]):
         product(outputs[t][start:stop], weight, recurrent)
         kernels.gru_forward(
@@ -97,8 +94,9 @@ def gru_forward(projected, weight, bias, gates, memory, states, outputs, start, 
 
 
 @njit(**_OPTIONS)
-def gru_backward(from_outputs, weight, direct, gates, memory, states, of_inputs, of_states, from_first, start, stop):
-    from_next = _room(stop - start, from_outputs.shape[2])
+def gru_backward(
+    from_outputs, weight, direct, gates, memory, states, of_inputs, of_states, from_first, from_next, start, stop
+):
     for t in range(gates.shape[0] - 1, -1, -1):
         of_sums = of_states[t][start:stop]
         kernels.gru_backward(
@@ -112,4 +110,4 @@ def gru_backward(from_outputs, weight, direct, gates, memory, states, of_inputs,
             of_sums,
         )
         product(of_sums, weight, from_next)
-    from_first[start:stop] = from_next[: stop - start]
+    _copy(from_next, from_first[start:stop])
