@@ -4,7 +4,8 @@ PyTorch's own layers do the same work in about 1.3 times the time (LSTM, bfloat1
 input, and multiply with the weights' gradient step by step. Here the projections of all inputs come from outside (for
 tokens they are rows of a table), and the gradient of the recurrent weights is one product over all steps.
 The compute type is that of the projections: bfloat16, float32 or float64. The state is float32 where they are bfloat16.
-Rows of the batch are shared among PyTorch's threads (`aprendiz.recurrent.rows`).
+Rows of the batch are shared among PyTorch's threads (`aprendiz.recurrent.rows`). In bfloat16, on CPUs that multiply it,
+not even the products are PyTorch's: all steps are one compiled call (`aprendiz.recurrent.sequences`).
 Axes: T time, B batch, H units. Gates lie side by side as in `aprendiz.recurrent.cells`.
 """
 

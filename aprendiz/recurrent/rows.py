@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import torch
 
 FEWEST = 16
-"""Rows below which a part is not worth a thread: a matrix product of few rows takes as long as one of more."""
+"""Rows below which a part is not worth a thread: PyTorch's product of few rows takes as long as one of more."""
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
