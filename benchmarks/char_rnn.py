@@ -251,7 +251,9 @@ def run(argv: list[str]) -> int:
         rows.append(["nanoGPT, CPU recipe", f"{theirs['seconds']:.0f}", f"{theirs['nats']:.4f}", "-", "-", "-"])
         result["seconds_ratio"] = [theirs["seconds"] / run["eight_tenths"]["seconds"] for run in runs]
     print_table(rows)
-    write_result("char_rnn" if options.model == "gru" else f"char_rnn_{options.model}", options, result, before)
+    kind, separator, path = options.data.partition(":")
+    shown = dataclasses.replace(options, data=f"{kind}{separator}{Path(path).name}")  # whose folder is nobody's business
+    write_result("char_rnn" if options.model == "gru" else f"char_rnn_{options.model}", shown, result, before)
     return 0
 
 
