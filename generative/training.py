@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aprendiz import data, session
 from aprendiz.config import from_json, to_json
+from aprendiz.curves import save_curves
 from aprendiz.data.augment import Augment
 from aprendiz.device import choose_device
 from aprendiz.errors import ConfigError
@@ -18,7 +19,7 @@ from aprendiz.tracking import resolve_mode
 from generative import GENERATIVE
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.grid import write
-from generative.pictures import Pictures, curves
+from generative.pictures import Pictures
 from generative.saved import dataset_of, new_model, scaling_to_json
 
 if TYPE_CHECKING:
@@ -291,11 +292,7 @@ def _last_pictures(run: Run, pictures: Pictures, images: int) -> None:
         return
     if not list(run.samples.glob(f"*-{images:012d}.png")):
         pictures.draw(images)
-    drawn = curves(run)
-    if drawn is not None:
-        write(run.samples / "curves.png", drawn)
-        if run.tracker is not None:
-            run.tracker.image("sample/curves", run.samples / "curves.png", images)
+    save_curves(run, "training images", images, write)
     print(f"pictures: {run.samples}")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aprendiz import session, text
 from aprendiz.config import to_json
-from aprendiz.curves import curves
+from aprendiz.curves import save_curves
 from aprendiz.device import choose_device
 from aprendiz.errors import ConfigError, RunError
 from aprendiz.loop import Budget, Cadence, LoopState, Source, TrainResult, train
@@ -287,12 +287,7 @@ def _last_samples(run: Run, samples: Samples, tokens: int) -> None:
     """A text of the finished model, where the last validation wrote none, and the curves."""
     if samples.length and not samples.path(tokens).exists():
         samples.write(tokens)
-    drawn = curves(run, "training tokens")
-    if drawn is not None:
-        path = run.samples / "curves.png"
-        path.write_bytes(drawn)
-        if run.tracker is not None:
-            run.tracker.image("sample/curves", path, tokens)
+    save_curves(run, "training tokens", tokens)
     print(f"texts and curves: {run.samples}")
 
 

@@ -26,7 +26,6 @@ from aprendiz import cli
 from aprendiz.data.source import DataSource
 from aprendiz.loop import Outcome
 from aprendiz.run import Run
-from generative import pictures
 from generative.saved import open_model
 from generative.train import parse_order, run_command
 
@@ -280,7 +279,7 @@ def test_pictures_of_a_slow_model_are_drawn_less_often(monkeypatch: pytest.Monke
     drawn: list[int] = []
     original = LinearAutoencoder.sample
     monkeypatch.setattr(LinearAutoencoder, "sample", slow)
-    monkeypatch.setattr(pictures, "SHARE_OF_TIME", 0.0)
+    monkeypatch.setattr("aprendiz.time_share.SHARE_OF_TIME", 0.0)
     run = train(*LINEAR, "--images", "400")
     assert len(drawn) == 2 and run.samples.joinpath("images-000000000400.png").exists()  # the first and the last
 

@@ -24,7 +24,6 @@ from small_texts import sentences
 from aprendiz import cli
 from aprendiz.loop import Outcome
 from aprendiz.run import Run
-from language import samples
 from language.saved import open_model, text_of
 from language.train import run_command
 
@@ -222,7 +221,7 @@ def test_the_texts_on_the_way_are_made_of_the_same_random_numbers(book: Path) ->
 
 
 def test_texts_of_a_slow_model_are_written_less_often(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "SHARE_OF_TIME", 0.0)
+    monkeypatch.setattr("aprendiz.time_share.SHARE_OF_TIME", 0.0)
     run = train(*BIGRAM, "--data", f"file:{book}", "--tokens", "400")
     assert len(list(run.samples.glob("text-*.txt"))) == 2  # the first and the last
 
