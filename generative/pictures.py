@@ -1,4 +1,4 @@
-"""Pictures of a run in its folder: samples from the same random numbers all along, reconstructions, metric curves."""
+"""Pictures of a run in its folder: samples from the same random numbers all along, and reconstructions."""
 
 from __future__ import annotations
 
