@@ -89,9 +89,9 @@ def checkpoint_choice(text: str | None) -> str | int | None:
     return int(text)
 
 
-def best_or_last(run: Run) -> str:
-    """`best` where the run has such a checkpoint, else `last`."""
-    return "last" if run.best_step() is None else "best"
+def chosen_checkpoint(run: Run, text: str | None) -> str | int:
+    """What `checkpoint_choice` makes of `text`; None is `best` where the run has such a checkpoint, else `last`."""
+    return checkpoint_choice(text) or ("last" if run.best_step() is None else "best")
 
 
 def device_for(name: str, allowed: Sequence[str], owner: str, *, small: bool) -> torch.device:

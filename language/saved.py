@@ -86,13 +86,13 @@ def open_words(text: str, checkpoint: str | None = None, device: str = "auto") -
     there is one, else last). Raises RunError, DataError, and ConfigError where the model has no vectors.
     """
     from aprendiz.run import Run
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from language import vector_files
 
     if Path(text).is_file():
         return vector_files.read(text), Path(text).name
     run = Run.open(text, "language")
-    opened = open_model(run, checkpoint_choice(checkpoint) or best_or_last(run), device)
+    opened = open_model(run, chosen_checkpoint(run, checkpoint), device)
     opened.require("vectors", "this")
     return table_of(opened.model.vectors(), opened.vocabulary.symbols), run.name
 
