@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from aprendiz.loop import Outcome, Source
+from aprendiz.seeds import derived_seed
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
     from envs.core import Env, EnvSpec
+
+__all__ = ["Agent", "Purpose", "derived_seed", "epsilon_greedy"]
 
 
 class Agent:
@@ -97,11 +100,6 @@ class Purpose(IntEnum):
     """Games that choose the checkpoint called `best`."""
     EVALUATION = 6
     """Games that are reported."""
-
-
-def derived_seed(seed: int, purpose: Purpose) -> int:
-    """A seed of 31 bits for one purpose, so that no two parts of a run share random numbers."""
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0] >> 1)
 
 
 def epsilon_greedy(

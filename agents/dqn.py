@@ -31,6 +31,7 @@ from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop
 from aprendiz.replay import Batch, Replay
+from aprendiz.seeds import global_seed
 from envs.core import Env, EnvSpec
 
 
@@ -209,9 +210,7 @@ class DQN(Agent):
             raise ConfigError(f"dqn chooses among Discrete actions, not {action_space}")
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.online = QNetwork(config.backbone, observation_space, self.actions).to(self.device)
             self.target = QNetwork(config.backbone, observation_space, self.actions).to(self.device)
         self.target.load_state_dict(self.online.state_dict())

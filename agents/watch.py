@@ -79,9 +79,9 @@ def command(argv: list[str]) -> None:
     if options.video is not None:
         check_video_path(options.video)
     from agents.saved import load_saved
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
 
-    saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = load_saved(run, chosen_checkpoint(run, options.checkpoint), options.device)
     title = f"{run.task}   {run.learner}   {saved.step:,} steps"
     if options.video is None and has_display() and _in_window(saved, options, title):
         return

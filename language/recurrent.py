@@ -34,6 +34,7 @@ from aprendiz.optim import adamw, cosine_schedule, load_optimizer_state
 from aprendiz.recurrent import Recurrent, State, detached, kept
 from aprendiz.recurrent.cells import Cell
 from aprendiz.recurrent.network import dropout
+from aprendiz.seeds import global_seed
 from aprendiz.text.streams import StreamBatch, StreamSource
 from language import held_out, pretrained
 from language.core import LanguageModel, Purpose, derived_seed, torch_generator
@@ -181,9 +182,7 @@ class RecurrentModel(LanguageModel):
             raise ConfigError(f"precision must be one of {', '.join(self.precisions)}, got {precision}")
         self.config, self.spec, self.vocabulary, self.precision = config, spec, vocabulary, precision
         self.device = torch.device(device)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.network = RecurrentNetwork(self.cell, config, spec.vocabulary_size).to(self.device)
         self.average = WeightAverage(self.network, self._average_decay())
         """What predicts; the same as the network where nothing is averaged."""
