@@ -92,9 +92,9 @@ def command(argv: list[str]) -> None:
 
         check_picture_path(options.picture)
     from agents.saved import load_saved
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
 
-    saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = load_saved(run, chosen_checkpoint(run, options.checkpoint), options.device)
     title = f"{run.task}   {run.learner}   {saved.step:,} steps"
     if _table(saved, options, run, title) and options.video is None:
         return

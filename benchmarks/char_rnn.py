@@ -252,7 +252,7 @@ def run(argv: list[str]) -> int:
         result["seconds_ratio"] = [theirs["seconds"] / run["eight_tenths"]["seconds"] for run in runs]
     print_table(rows)
     kind, separator, path = options.data.partition(":")
-    shown = dataclasses.replace(options, data=f"{kind}{separator}{Path(path).name}")  # not its folder
+    shown = dataclasses.replace(options, data=f"{kind}{separator}{Path(path).name}")
     write_result("char_rnn" if options.model == "gru" else f"char_rnn_{options.model}", shown, result, before)
     return 0
 

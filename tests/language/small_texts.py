@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 
 from aprendiz.text import build
@@ -40,3 +44,8 @@ def data_of(
 def small(level: str = "char", count: int = 200) -> TextData:
     """Sentences, as models learn from them."""
     return data_of(sentences(count), level)
+
+
+def piped(content: bytes) -> Any:
+    """Standard input that comes from another program."""
+    return SimpleNamespace(buffer=io.BytesIO(content), closed=False, isatty=lambda: False)

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from small_texts import data_of, sentences
 
-from aprendiz import cli
 from aprendiz.run import Run
 from language import analogy, classify, evaluate, map, neighbors, sample, vectors  # noqa: A004
 from language.train import run_command
+from tests.training_runs import refused_by
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--wandb", "disabled", "--device", "cpu", "--precision", "fp32", "--samples", "0", "--validations", "2")
@@ -55,19 +55,6 @@ def ngram(folder: Path) -> Run:
 def words(folder: Path) -> Run:
     book = f"file:{folder / 'book.txt'}"
     return trained(folder, "word2vec", "--data", book, *WORD2VEC)
-
-
-def refused(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], Any], *arguments: str) -> str:
-    """The one line on stderr of a command that ends with exit code 2."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["command", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(command)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 def printed(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], Any], *arguments: str) -> str:
@@ -126,7 +113,7 @@ def test_a_text_goes_into_a_file(ngram: Run, tmp_path: Path, capsys: pytest.Capt
     )
     assert (tmp_path / "a.txt").read_text() == shown.removesuffix("\n")
     assert said.startswith("50 tokens of ")
-    assert "cannot write" in refused(capsys, sample.command, ngram.name, "--out", str(tmp_path / "none" / "a.txt"))
+    assert "cannot write" in refused_by(sample.command, capsys, ngram.name, "--out", str(tmp_path / "none" / "a.txt"))
 
 
 def test_what_a_prompt_has_and_the_model_has_not_is_told(ngram: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +157,7 @@ def test_half_a_character_waits_for_its_other_byte() -> None:
 def test_options_of_sample_that_cannot_be_are_refused(
     ngram: Run, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in refused(capsys, sample.command, ngram.name, *arguments)
+    assert said in refused_by(sample.command, capsys, ngram.name, *arguments)
 
 
 def damaged(run: Run, where: Path, file: str, content: bytes | None) -> Run:
@@ -206,7 +193,7 @@ def test_a_damaged_run_ends_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = damaged(ngram, tmp_path, file, content)
-    assert re.search(said, refused(capsys, command.command, str(run.path)))
+    assert re.search(said, refused_by(command.command, capsys, str(run.path)))
 
 
 # evaluate
@@ -295,7 +282,7 @@ def test_what_cannot_be_evaluated_is_refused(
     ngram: Run, words: Run, arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [one.format(ngram=ngram.name, words=words.name) for one in arguments]
-    assert re.search(said.replace("need a", "needs? a"), refused(capsys, evaluate.command, *given).replace("?", "?"))
+    assert re.search(said.replace("need a", "needs? a"), refused_by(evaluate.command, capsys, *given).replace("?", "?"))
 
 
 # neighbors, analogy, map, vectors
@@ -364,7 +351,7 @@ def test_what_cannot_be_shown_is_refused(
 ) -> None:
     monkeypatch.chdir(ROOT)
     given = [one.format(ngram=ngram.name, words=words.name) for one in arguments]
-    assert re.search(said, refused(capsys, command.command, *given))
+    assert re.search(said, refused_by(command.command, capsys, *given))
 
 
 # classify
@@ -442,4 +429,4 @@ def test_what_is_no_text_is_not_classified(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "stdin", piped(content))
-    assert said in refused(capsys, classify.command, classifier.name, *arguments)
+    assert said in refused_by(classify.command, capsys, classifier.name, *arguments)
