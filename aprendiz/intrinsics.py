@@ -36,7 +36,8 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = ir.IntType(32)
-        address = _address(context, builder, signature.args[0], *arguments, ir.IntType(8))
+        source, place = arguments
+        address = _address(context, builder, array, source, place, ir.IntType(8))
         for_reading, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
         kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
         # Where pointers have no type of their own (LLVM 15 and later) this is the name of the only variant.
