@@ -31,6 +31,16 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
     The array is C-contiguous. An offset outside it does no harm.
     """
+    return _prefetching(array, 3)
+
+
+@intrinsic
+def prefetch_once(typing_context: Any, array: Any, offset: Any) -> Any:
+    """As `prefetch`, for what is read once: where the processor can, it leaves other things in the caches."""
+    return _prefetching(array, 0)
+
+
+def _prefetching(array: Any, locality: int) -> Any:
     if not isinstance(array, types.Array) or array.layout != "C":
         return None
 
@@ -38,7 +48,7 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
         number = ir.IntType(32)
         source, place = arguments
         address = _address(context, builder, array, source, place, ir.IntType(8))
-        for_reading, keep, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        for_reading, keep, data = (ir.Constant(number, value) for value in (0, locality, 1))
         kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
         # Where pointers have no type of their own (LLVM 15 and later) this is the name of the only variant.
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")

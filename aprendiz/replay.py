@@ -252,7 +252,7 @@ class Replay:
             lane, position = self._draw(batch_size, generator)
         else:
             lane, position, values = self.priorities.draw(batch_size, generator, self.head)
-            weights = torch.from_numpy(importance_weights(values, importance_exponent)).to(self.device)
+            weights = self._on_device(importance_weights(values, importance_exponent))
         reward, discount, steps, action = self._window(lane, position)
         stack = self.frame_stack
         if self._pixels is not None and stack == 4:
@@ -274,9 +274,9 @@ class Replay:
         indices[:, 0], indices[:, 1] = lane, position
         return Batch(
             observation=observation,
-            action=torch.from_numpy(action).to(self.device),
-            reward=torch.from_numpy(reward).to(self.device),
-            discount=torch.from_numpy(discount).to(self.device),
+            action=self._on_device(action),
+            reward=self._on_device(reward),
+            discount=self._on_device(discount),
             next_observation=next_observation,
             indices=indices,
             weights=weights,
@@ -344,8 +344,12 @@ class Replay:
 
     def _shaped(self, stacks: NDArray[np.uint8]) -> Tensor:
         """Stacks [B, H * W, S] as observations [B, S, H, W] on the learner's device."""
-        shaped = torch.from_numpy(stacks.reshape(len(stacks), *self.frame_shape, -1))  # [B, H, W, S]
-        return shaped.permute(0, 3, 1, 2).to(self.device)
+        shaped = stacks.reshape(len(stacks), *self.frame_shape, -1)  # [B, H, W, S]
+        return self._on_device(shaped).permute(0, 3, 1, 2)
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     # ---------------------------------------------------------------- saving
 

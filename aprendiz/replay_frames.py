@@ -7,7 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from aprendiz.intrinsics import BLOCK, interleave, prefetch
+from aprendiz.intrinsics import BLOCK, interleave, prefetch_once
 
 AHEAD = 8 * BLOCK
 """How many bytes of each frame are asked for before they are needed. What is drawn lies anywhere in gigabytes, and the
@@ -83,7 +83,7 @@ def _interleave_all(frames, begins, steps, first, second) -> None:
     whole = pixels - pixels % BLOCK
     for index in range(8):
         for offset in range(0, AHEAD, BLOCK):
-            prefetch(frames, begins[0, index] + offset)
+            prefetch_once(frames, begins[0, index] + offset)
     for sample in range(samples):
         a, b, c, d = begins[sample, 0], begins[sample, 1], begins[sample, 2], begins[sample, 3]
         e, f, g, h = begins[sample, 4], begins[sample, 5], begins[sample, 6], begins[sample, 7]
@@ -92,15 +92,15 @@ def _interleave_all(frames, begins, steps, first, second) -> None:
             asked, ahead = sample, offset + AHEAD
             if ahead >= whole:
                 asked, ahead = sample + 1, ahead - whole
-            prefetch(frames, begins[asked, 0] + ahead)
-            prefetch(frames, begins[asked, 1] + ahead)
-            prefetch(frames, begins[asked, 2] + ahead)
-            prefetch(frames, begins[asked, 3] + ahead)
-            prefetch(frames, begins[asked, 7] + ahead)
+            prefetch_once(frames, begins[asked, 0] + ahead)
+            prefetch_once(frames, begins[asked, 1] + ahead)
+            prefetch_once(frames, begins[asked, 2] + ahead)
+            prefetch_once(frames, begins[asked, 3] + ahead)
+            prefetch_once(frames, begins[asked, 7] + ahead)
             if steps[sample] != 1:  # otherwise the stacks share three frames
-                prefetch(frames, begins[asked, 4] + ahead)
-                prefetch(frames, begins[asked, 5] + ahead)
-                prefetch(frames, begins[asked, 6] + ahead)
+                prefetch_once(frames, begins[asked, 4] + ahead)
+                prefetch_once(frames, begins[asked, 5] + ahead)
+                prefetch_once(frames, begins[asked, 6] + ahead)
             interleave(frames, a + offset, b + offset, c + offset, d + offset, to, out + 4 * offset)
             interleave(frames, e + offset, f + offset, g + offset, h + offset, to_next, out + 4 * offset)
         offset = pixels - BLOCK  # the rest, and some of it again
