@@ -114,7 +114,13 @@ def _of_vectors(name: str) -> BTRConfig:
 
 VECTOR = {"default": _of_vectors("default"), "fast": _of_vectors("fast")}
 VECTOR["paper"] = replace(
-    VECTOR["default"], discount=0.997, learning_rate=1e-4, batch_size=256, optimizer_epsilon=0.005 / 256
+    VECTOR["default"],
+    discount=0.997,
+    learning_rate=1e-4,
+    learning_rate_end=None,
+    batch_size=256,
+    train_period_env_steps=2,
+    optimizer_epsilon=0.005 / 256,
 )
 PRESETS = {
     "image": {"default": LAPTOP, "fast": replace(LAPTOP, max_pool=4, learning_rate=2.5e-4), "paper": PAPER},

@@ -93,6 +93,7 @@ def test_importance_weights_follow_their_schedule_while_playing() -> None:
         actions=2,
         warmup_env_steps=20,
         replay_capacity=200,
+        train_period_env_steps=2,
         importance_start=0.0,
         importance_env_steps=100,
     )
@@ -117,7 +118,8 @@ def test_importance_weights_follow_their_schedule_while_playing() -> None:
 
 def test_a_prioritised_run_goes_on_exactly(tmp_path: Path) -> None:
     def fresh(seed: int) -> tuple[Any, Any]:
-        agent = make_agent("rainbow", actions=2, seed=seed, warmup_env_steps=20, replay_capacity=100)
+        periods = {"warmup_env_steps": 20, "train_period_env_steps": 2}
+        agent = make_agent("rainbow", actions=2, seed=seed, replay_capacity=100, **periods)
         return agent, agent.make_source(envs.make("cartpole", 2), seed=seed)
 
     agent, source = fresh(0)
