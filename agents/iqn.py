@@ -21,7 +21,7 @@ import torch
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.qr_dqn import QuantileValue
 from agents.value_based import ValueAgent
-from agents.value_config import ValueConfig, derived, with_paper, with_vector
+from agents.value_config import ValueConfig, derived, with_paper, with_vector, with_vector_default
 from agents.value_kind import ValueKind
 from aprendiz.config import check_above_zero, check_at_least
 
@@ -64,12 +64,17 @@ class ImplicitQuantileValue(QuantileValue):
 
 
 PAPER = {"optimizer": "adam", "learning_rate": 5e-5, "optimizer_epsilon": 0.01 / 32, "exploration_end": 0.01}
-PRESETS = with_vector(
-    with_paper(derived(IQNConfig, DQN_PRESETS), image=PAPER, vector=PAPER),
-    # Small tasks are learned as well with Rainbow-IQN's fewer quantiles, in a fraction of the time.
-    quantiles=8,
-    target_quantiles=8,
-    policy_quantiles=16,
+PRESETS = with_vector_default(
+    with_vector(
+        with_paper(derived(IQNConfig, DQN_PRESETS), image=PAPER, vector=PAPER),
+        # Small tasks are learned as well with Rainbow-IQN's fewer quantiles, in a fraction of the time.
+        quantiles=8,
+        target_quantiles=8,
+        policy_quantiles=16,
+    ),
+    # As in agents/qr_dqn.py; every transition passes through the network once a quantile.
+    n_step=10,
+    batch_size=64,
 )
 
 

@@ -190,6 +190,16 @@ def with_vector(presets: dict[str, dict[str, C]], **changes: Any) -> dict[str, d
     }
 
 
+def with_vector_default(presets: dict[str, dict[str, C]], **changes: Any) -> dict[str, dict[str, C]]:
+    """The presets with other numbers in `default` where observations are no images."""
+    return {
+        observation_kind: named
+        if observation_kind == "image"
+        else named | {"default": dataclasses.replace(named["default"], **changes)}
+        for observation_kind, named in presets.items()
+    }
+
+
 def without_image_options(config: C) -> C:
     """The config with a network of dense layers, for images too small for convolutions."""
     return dataclasses.replace(config, backbone="mlp", backbone_width=1, spectral_norm=False, max_pool=0)
