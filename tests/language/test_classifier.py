@@ -59,6 +59,7 @@ def test_logits_do_not_depend_on_the_texts_beside(negation: LabelledTexts) -> No
         {"bidirectional": False},
         {"pooling": "last"},
         {"pooling": "max", "cell": "gru"},
+        {"layers": 2},
         {"reader": "bag-of-words"},
     ):
         model = make(negation, **options)
@@ -123,6 +124,34 @@ def test_what_learned_on_a_gpu_is_read_on_a_cpu(negation: LabelledTexts) -> None
 def test_validation_says_how_many_were_right(negation: LabelledTexts) -> None:
     metrics = make(negation).validate(negation, torch.Generator())
     assert 0.0 <= metrics["accuracy"] <= 1.0 and metrics["score"] <= metrics["accuracy"]
+
+
+def test_dropout_between_layers_is_for_learning_alone(negation: LabelledTexts) -> None:
+    model, texts = make(negation, layers=2, dropout=0.5), [np.array([3, 4, 5, 6, 7])]
+    first = model.classify(texts)
+    assert torch.equal(model.classify(texts), first)
+    assert model.validate(negation, torch.Generator())["accuracy"] > 0.0
+    batch = model.make_source(negation, seed=1).next().batch
+    assert batch is not None
+    drawn = [model.network(batch.tokens, batch.lengths, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_validation_looks_at_all_classes_of_a_file_that_is_sorted_by_them(
+    negation: LabelledTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,200 documents, 600 of each class one after the other, 10 are looked at."""
+    order = np.argsort(negation.train.labels, kind="stable")
+    texts = [negation.train.ids[negation.train.offsets[i] : negation.train.offsets[i + 1]] for i in order]
+    offsets = np.cumsum([0, *map(len, texts)])
+    documents = dataclasses.replace(
+        negation.train, ids=np.concatenate(texts), offsets=offsets, labels=negation.train.labels[order]
+    )
+    model = make(negation)
+    monkeypatch.setattr("language.classifier.VALIDATION_DOCUMENTS", 10)
+    monkeypatch.setattr(model, "_judge", lambda chosen: torch.tensor([[1.0, 0.0]]).repeat(len(chosen), 1))
+    found = model.validate(dataclasses.replace(negation, validation=documents), torch.Generator())
+    assert found["accuracy"] == 0.5
 
 
 def test_evaluation_tells_each_class(negation: LabelledTexts) -> None:
