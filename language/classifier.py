@@ -231,7 +231,7 @@ class SequenceClassifier(LanguageModel):
     ) -> SequenceClassifierConfig:
         """Also looks whether the vectors are there. Raises ConfigError, DataError."""
         if config.vectors is not None:
-            pretrained.check_dimensions(config.vectors, pretrained.read(config.vectors)[1].shape[1], config.embedding)
+            config = dataclasses.replace(config, vectors=pretrained.checked(config.vectors, config.embedding))
         if config.decay_tokens is not None:
             return config
         return dataclasses.replace(config, decay_tokens=max(1, budget_tokens))

@@ -227,7 +227,7 @@ class RecurrentModel(LanguageModel):
     ) -> RecurrentConfig:
         """Also looks whether the vectors are there, so that no run begins without. Raises ConfigError, DataError."""
         if config.vectors is not None:
-            pretrained.check_dimensions(config.vectors, pretrained.read(config.vectors)[1].shape[1], config.embedding)
+            config = dataclasses.replace(config, vectors=pretrained.checked(config.vectors, config.embedding))
         shares = {"warmup_tokens": 50, "decay_tokens": 1, "average_tokens": 20}
         missing = {
             name: max(budget_tokens // part, 1) for name, part in shares.items() if getattr(config, name) is None

@@ -22,6 +22,8 @@ from language.classifier import (
     last_states,
     mean_over_time,
 )
+from language.vector_files import write
+from language.word_tasks import WordTable
 
 CONFIG = SequenceClassifierConfig(units=24, embedding=16, dropout=0.1, learning_rate=1e-2)
 
@@ -159,31 +161,31 @@ def test_evaluation_tells_each_class(negation: LabelledTexts) -> None:
     assert {f"accuracy_{name}" for name in negation.spec.classes} < set(found)
 
 
-def test_pretrained_vectors_are_where_learning_begins(negation: LabelledTexts, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [negation.vocabulary.symbols[5].upper().lower(), "elsewhere", negation.vocabulary.symbols[7]]
+def test_pretrained_vectors_are_where_learning_begins(negation: LabelledTexts, tmp_path: Path) -> None:
+    path = tmp_path / "some.bin"
+    words = (negation.vocabulary.symbols[5], "elsewhere", negation.vocabulary.symbols[7])
     vectors = np.arange(3 * 16, dtype=np.float32).reshape(3, 16)
-    monkeypatch.setattr(pretrained, "read", lambda source: (words, vectors))
-    model = make(negation, vectors="some.txt", fixed_vectors=True)
+    write(path, WordTable(words, vectors))
+    model = make(negation, vectors=str(path), fixed_vectors=True)
     model.update(model.make_source(negation, seed=1).next().batch)
     table = model.network.embedding.weight
     assert torch.equal(table[5], torch.from_numpy(vectors[0])) and torch.equal(table[7], torch.from_numpy(vectors[2]))
     assert not torch.equal(table[6], table[8])
-    other = make(negation, vectors="some.txt", fixed_vectors=True)
+    other = make(negation, vectors=str(path), fixed_vectors=True)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
-    monkeypatch.setattr(pretrained, "read", lambda source: pytest.fail("a model that has learned needs no vectors"))
+    path.unlink()  # a model that has learned needs no vectors
     other.update(other.make_source(negation, seed=1).next().batch)
 
 
-def test_vectors_that_do_not_fit_are_refused_before_a_run_begins(
-    negation: LabelledTexts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_vectors_that_do_not_fit_are_refused_before_a_run_begins(negation: LabelledTexts, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a file nor a run"):
         make(negation, vectors=str(tmp_path / "missing.txt"))
-    monkeypatch.setattr(pretrained, "read", lambda source: (["a"], np.zeros((1, 7), np.float32)))
+    path = str(tmp_path / "some.txt")
+    write(path, WordTable(("arbre",), np.zeros((1, 7), np.float32)))
     with pytest.raises(ConfigError, match="--embedding 7"):
-        make(negation, vectors="some.txt")
+        make(negation, vectors=path)
     with pytest.raises(ConfigError, match="none of the"):
-        pretrained.embedding_for(negation.vocabulary, "x", 7, torch.Generator())
+        pretrained.embedding_for(negation.vocabulary, path, 7, torch.Generator())
 
 
 @pytest.mark.parametrize(

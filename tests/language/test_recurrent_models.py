@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from aprendiz.text.streams import StreamBatch
 from language.generation import generate
 from language.held_out import window_surprisals
 from language.recurrent import GRU, LSTM, RNN, RecurrentConfig
+from language.vector_files import write
+from language.word_tasks import WordTable
 
 MODELS = (RNN, LSTM, GRU)
 SMALL = RecurrentConfig(units=12, embedding=0, streams=4, length=6, dropout=0.25, learning_rate=5e-3)
@@ -210,16 +213,14 @@ def test_words_are_learned_with_a_tied_embedding() -> None:
     assert model.validate(words, torch.Generator())["windows_perplexity"] < words.spec.vocabulary_size
 
 
-def test_pretrained_vectors_are_where_words_begin_and_stay_where_they_are_fixed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pretrained_vectors_are_where_words_begin_and_stay_where_they_are_fixed(tmp_path: Path) -> None:
     words = data_of(sentences(150), "word")
     known = [symbol for symbol in words.vocabulary.symbols if symbol != "fox"]
     vectors = np.random.default_rng(0).normal(size=(len(known), 8)).astype(np.float32)
-    monkeypatch.setattr("language.pretrained.read", lambda source: (known, vectors))
+    write(tmp_path / "some.bin", WordTable(tuple(known), vectors))
     rows = [words.vocabulary.id_of(one) for one in known[2:]]
     for fixed in (True, False):
-        model = make(words, embedding=8, vectors="some.bin", fixed_vectors=fixed, average_tokens=0)
+        model = make(words, embedding=8, vectors=str(tmp_path / "some.bin"), fixed_vectors=fixed, average_tokens=0)
         source = model.make_source(words, seed=1)
         train(model, source, 3)
         for network in (model.network, model.average.network):
