@@ -102,6 +102,26 @@ def test_a_stream_that_wraps_begins_without_a_memory_and_the_others_keep_theirs(
     assert not state[0][:, 1].any() and not state[1][:, 1].any()
 
 
+def test_so_many_stretches_begin_with_an_empty_memory(data: TextData) -> None:
+    """The share asked for, drawn stream by stream; the same again after a checkpoint."""
+    model = make(data, dropout=0.0, reset=0.25)
+    tokens = torch.from_numpy(np.asarray(data.train.ids[: 200 * 7], np.int64)).view(200, 7)
+    goes_on = torch.zeros(200, dtype=torch.bool)
+    model.update(stream(tokens, ~goes_on))
+    carried = model._state[0].clone()
+    assert carried.any(dim=2).all()
+    saved = copy.deepcopy(model.state_dict())
+    seen = [model._state_for(stream(tokens, goes_on))[0] for _ in range(20)]
+    emptied = torch.stack([~state.any(dim=2)[0] for state in seen])  # [20, 200]
+    assert 0.22 < emptied.float().mean() < 0.28
+    assert 0 < emptied[:, 0].sum() < 20
+    for state, empty in zip(seen, emptied, strict=True):
+        assert torch.equal(state[:, ~empty], carried[:, ~empty])
+    other = make(data, seed=9, dropout=0.0, reset=0.25)
+    other.load_state_dict(saved)
+    assert torch.equal(other._state_for(stream(tokens, goes_on))[0], seen[0])
+
+
 def test_gradients_do_not_reach_into_the_batch_before(data: TextData) -> None:
     model = make(data)
     source = model.make_source(data, seed=1)
@@ -264,6 +284,7 @@ def test_the_random_state_of_the_process_is_left_alone(data: TextData) -> None:
     [
         ({"units": 0}, "units must be at least 1"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"reset": -0.1}, "reset must be at least 0 and below 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"tied": True}, "got --embedding 64 and --units 256: give both the same number, or --no-tied"),
         ({"vectors": "x.txt", "embedding": 0}, "vectors need an embedding"),
