@@ -290,7 +290,7 @@ class SequenceClassifier(LanguageModel):
     def _measured(self, documents: Documents, limit: int, each_class: bool = False) -> dict[str, float]:
         """Of up to `limit` documents, from all over: files often have their classes one after the other."""
         count = min(limit, len(documents))
-        chosen = np.arange(count) * len(documents) // count
+        chosen = (np.arange(count) * len(documents) // count).tolist()
         logits = self._judge([document(documents, i) for i in chosen])
         labels = torch.from_numpy(np.asarray(documents.labels[chosen], np.int64))
         right = (logits.argmax(dim=1) == labels).double()
