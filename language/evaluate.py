@@ -82,7 +82,7 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
 
     saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     if options.analogies or options.similarity:
-        saved.require("vectors", "--analogies and --similarity")
+        saved.require("vectors", "--analogies" if options.analogies else "--similarity")
     began = time.perf_counter()
     metrics: dict[str, Any] = {}
     protocol: dict[str, Any] = {"seed": options.seed}
