@@ -63,8 +63,9 @@ def command(argv: list[str]) -> None:
     if not options.runs:
         raise ConfigError(f"which run? give its folder, its name, a text, a model or `latest`; {PROG} --help")
     from aprendiz.run import Run
+    from language import vector_files
 
-    found = [Path(text) if Path(text).is_file() else Run.open(text, "language") for text in options.runs]
+    found = [vector_files.named(text) or Run.open(text, "language") for text in options.runs]
     for one in found:
         if isinstance(one, Path):
             evaluate_file(one, options)

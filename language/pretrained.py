@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 def checked(source: str, dimensions: int) -> str:
     """The absolute path of a file or of a run's folder, which is what a run keeps: `latest` is soon another one. Raises
-    ConfigError where there is neither, or dimensions differ, DataError for a file that is none."""
+    ConfigError where there is neither, or dimensions differ, DataError for a file that is none or is not there."""
     where = _path(source)
     check_dimensions(source, read(where).vectors.shape[1], dimensions)
     return where
@@ -62,10 +61,11 @@ def check_dimensions(source: str, found: int, wanted: int) -> None:
 
 
 def _path(source: str) -> str:
-    path = Path(source).expanduser()
-    if path.is_file():
-        return str(path.resolve())
     from aprendiz.run import Run
+    from language import vector_files
+
+    if (path := vector_files.named(source)) is not None:
+        return str(path)
 
     try:
         return str(Run.open(source, "language").path.resolve())

@@ -229,7 +229,13 @@ class RecurrentModel(LanguageModel):
     def resolve(
         cls, config: RecurrentConfig, spec: TextSpec, *, train_tokens: int, budget_tokens: int
     ) -> RecurrentConfig:
-        """Also looks whether the vectors are there, so that no run begins without. Raises ConfigError, DataError."""
+        """Also looks whether the vectors are there, and whether there will be an update, so that no run begins without.
+        Raises ConfigError, DataError."""
+        if budget_tokens < config.streams:
+            raise ConfigError(
+                f"an update takes a token of each of {config.streams} streams, and the budget is {budget_tokens}: give "
+                "more --tokens, or fewer --streams"
+            )
         if config.vectors is not None:
             config = dataclasses.replace(config, vectors=pretrained.checked(config.vectors, config.embedding))
         shares = {"warmup_tokens": 50, "decay_tokens": 1, "average_tokens": 20}

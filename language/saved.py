@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aprendiz import saved, text
@@ -97,8 +96,8 @@ def open_words(
     from aprendiz.session import chosen_checkpoint
     from language import vector_files
 
-    if Path(text).is_file():
-        return vector_files.read(text), Path(text).name
+    if (path := vector_files.named(text)) is not None:
+        return vector_files.read(path), path.name
     run = Run.open(text, "language")
     opened = _opened(run, chosen_checkpoint(run, checkpoint), device)  # who trains with them has threads of its own
     opened.require("vectors", what)

@@ -178,8 +178,10 @@ def test_pretrained_vectors_are_where_learning_begins(negation: LabelledTexts, t
 
 
 def test_vectors_that_do_not_fit_are_refused_before_a_run_begins(negation: LabelledTexts, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="neither a file nor a run"):
+    with pytest.raises(DataError, match="there is no file .*missing.txt"):
         make(negation, vectors=str(tmp_path / "missing.txt"))
+    with pytest.raises(ConfigError, match="neither a file nor a run"):
+        make(negation, vectors="missing")
     path = str(tmp_path / "some.txt")
     write(path, WordTable(("arbre",), np.zeros((1, 7), np.float32)))
     with pytest.raises(ConfigError, match="--embedding 7"):

@@ -155,6 +155,11 @@ def test_schedules_and_averages_are_laid_out_over_the_budget_and_stay_there(data
     assert LSTM.resolve(config, data.spec, train_tokens=1000, budget_tokens=77) == config
 
 
+def test_a_budget_without_a_single_update_is_refused(data: TextData) -> None:
+    with pytest.raises(ConfigError, match="of each of 4 streams, and the budget is 3: give more --tokens"):
+        make(data, budget=3)
+
+
 def averaged(model: Any) -> torch.Tensor:
     return torch.cat([weight.flatten() for weight in model.average.network.parameters()])
 
