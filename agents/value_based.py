@@ -234,15 +234,24 @@ class ValueAgent(Agent):
         thought = {"q_values": self.value.q_values(found).cpu().numpy()}
         return thought if picture is None else thought | {"distribution": picture.cpu().numpy()}
 
+    def differentiable_values(self, observations: Tensor) -> Tensor:
+        outputs = self.online(observations, None, self._middles(observations)).float()
+        return self.value.q_values(self.value.distribution(outputs))
+
+    def _middles(self, observations: NDArray[Any] | Tensor) -> Tensor | None:
+        """taus [N, K] of implicit quantiles: the middle of each share, so that what is thought is no matter of
+        chance."""
+        quantiles = self.value.taus[2]
+        if not quantiles:
+            return None
+        return ((torch.arange(quantiles, device=self.device) + 0.5) / quantiles).expand(len(observations), -1)
+
     def _q_values(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
         return self.value.q_values(self._distribution(observations, noise))
 
     @torch.no_grad()
     def _distribution(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
-        count, quantiles = len(observations), self.value.taus[2]
-        taus = None
-        if quantiles:  # the middle of each share, so that what is thought is no matter of chance
-            taus = ((torch.arange(quantiles, device=self.device) + 0.5) / quantiles).expand(count, -1)
+        taus = self._middles(observations)
         with autocast(self.device, self.precision):
             shown = torch.from_numpy(observations).to(self.device)
             drawn = None if noise is None else torch.from_numpy(noise).to(self.device)

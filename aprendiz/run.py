@@ -180,6 +180,26 @@ class Run:
         """
         return _locked(self.path / "training.lock", wait=False)
 
+    def is_training(self) -> bool:
+        """Whether a process trains it now, by its lock; where the system has none, by what status.json says."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return self.status().get("state") == "running"
+        try:
+            handle = os.open(self.path / "training.lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return self.status().get("state") == "running"
+        finally:
+            os.close(handle)
+        return False
+
     # Status
 
     def set_status(self, state: str, *, step: int | None = None, score: float | None = None) -> None:
@@ -545,7 +565,11 @@ def _locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         raise StorageError(f"cannot lock {path}: {error.strerror}; the run's folder must be writable") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.05)  # somebody may only have looked whether it is held: `Run.is_training`
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             name = path.parent.name
             raise RunError(f"run {name} is being trained by another process; wait for its end, or stop it") from None
