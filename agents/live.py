@@ -261,6 +261,7 @@ class GameView(View):
             if keys is not None and why != "forced":
                 by_hand = self.controller.action(keys)
                 action = pressed = greedy if by_hand is None else by_hand
+                why = "by hand"
             step = env.step(np.asarray(action)[None])
             step_number += 1
             self.decisions += 1
@@ -272,7 +273,7 @@ class GameView(View):
                 self._finished.append(finite(step.score[0]))
                 if not shown.has_picture:  # and the environment shows the next game already
                     return
-                shown = shown.at_end(step.final_observation, float(step.score[0]), step_number, action, ended)
+                shown = shown.at_end(step.final_observation, float(step.score[0]), step_number, action, why, ended)
                 self._publish(shown, anyway=True)
                 second = time.monotonic() + (1.0 if controls.speed is not None else 0.0)
                 while controls.wait(second, at_end=True) == "redraw":
@@ -373,9 +374,9 @@ class _Shown:
             self._picture = self.env.render().copy()
         return self._picture
 
-    def at_end(self, final: NDArray[Any], score: float, step: int, action: Any, ended: str) -> _Shown:
+    def at_end(self, final: NDArray[Any], score: float, step: int, action: Any, why: str, ended: str) -> _Shown:
         """The end of the game: the last picture and what was thought then stay."""
-        shown = _Shown(self.env, self.player, final, score, step, self.game, action, self.why, ended)
+        shown = _Shown(self.env, self.player, final, score, step, self.game, action, why, ended)
         shown._thought, shown._picture, shown.lives = self.thought(), self._picture, self.lives
         if ended == "game over" and self.lives == 1:
             shown.lives = 0

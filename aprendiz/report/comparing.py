@@ -208,7 +208,7 @@ def _rows(index: int, one: Group, ends: Sequence[Final | None]) -> list[Row]:
                 interval=scores.interval([sample]) if len(sample) > 1 else None,
                 over=over,
                 human_normalized=float(np.mean(human)) if normalized else None,
-                human_interval=scores.interval([human]) if normalized and len(human) > 1 else None,
+                human_interval=scores.interval([human], scores.mean) if normalized and len(human) > 1 else None,
                 source=having[0].source,
             )
         )
@@ -265,7 +265,12 @@ def _across_tasks(result: Comparison, chosen: Sequence[tuple[int, Group]], ends:
         )
     result.tasks = tasks
     sign = 1.0 if higher_is_better(result.metric) else -1.0
-    ranked = sorted(complete, key=lambda label: -sign * float(np.mean([np.mean(table[label][task]) for task in tasks])))
+    places = dict.fromkeys(complete, 0)  # tasks differ in scale: the places of means are added up, not the means
+    for task in tasks:
+        in_order = sorted(complete, key=lambda label: -sign * float(np.mean(table[label][task])))
+        for place, label in enumerate(in_order):
+            places[label] += place
+    ranked = sorted(complete, key=lambda label: places[label])
     if len(ranked) > MOST_COMPARED:
         result.notes.append(f"the table of improvements has the {MOST_COMPARED} best of {len(ranked)} groups")
     result.compared = ranked[:MOST_COMPARED] if len(ranked) > 1 else []
@@ -310,7 +315,7 @@ def _aggregate(result: Comparison, normalized: Mapping[str, Mapping[str, list[fl
             Aggregate(
                 label=label,
                 runs=sum(len(one) for one in values),
-                **{name: float(function(rows)) for name, function in made.items()},  # type: ignore[arg-type]
+                **{name: float(function(rows)) for name, function in made.items()},
                 intervals={name: scores.interval(values, function) for name, function in made.items()},
             )
         )

@@ -42,6 +42,21 @@ def test_human_normalised_scores_are_means_over_runs(tmp_path: Path) -> None:
     assert row.human_normalized == pytest.approx(0.4) and row.human_interval == pytest.approx((0.2, 0.6))
 
 
+def test_the_interval_of_a_mean_is_that_of_a_mean(tmp_path: Path) -> None:
+    human = [0.0, 0.0, 0.0, 0.0, 1.0]  # whose interquartile mean is 0 in most resamples
+    runs = [make_run(tmp_path, seed=seed, games=[5.0], human=value) for seed, value in enumerate(human)]
+    (row,) = compare(*runs).rows
+    assert row.human_normalized == pytest.approx(0.2) and row.human_interval == (0.0, pytest.approx(0.6))
+
+
+def test_groups_are_ranked_by_their_places_and_not_by_the_task_with_the_largest_scores(tmp_path: Path) -> None:
+    runs = []
+    for learner, small, medium, large in (("a", 1, 1, 9000), ("b", 3, 3, 8000), ("c", 2, 2, 1)):
+        for task, mean in (("t1", small), ("t2", medium), ("t3", large)):
+            runs += seeds(tmp_path, [mean], task=task, learner=learner)
+    assert compare(*runs).compared == ["b", "a", "c"]
+
+
 def test_without_evaluations_the_last_score_of_training_stands_in_and_a_note_says_how_to_evaluate(
     tmp_path: Path,
 ) -> None:
