@@ -1,6 +1,6 @@
 """What does the live page cost the agent, and do its viewers hold each other up?
 
-An untrained DQN plays Breakout as fast as it goes (its speed is a trained one's), by turns:
+An untrained DQN plays Pong as fast as it goes (its speed is a trained one's), by turns:
     alone       acting and stepping in the same environment, with its colour picture, and no page at all
     1 viewer    on the page, at up to 60 pictures a second, each with frames, values and the game in colour
     20 viewers  the same for twenty, one of whom never says that it has drawn anything
@@ -45,8 +45,8 @@ CROWD = 20
 class Options(BenchmarkOptions):
     """Cost of the live page, and speed of many viewers."""
 
-    game: str = "breakout"
-    """Atari game."""
+    game: str = "pong"
+    """Atari game; one that lasts, whoever plays: the page shows each end for a second."""
     seconds: float = 15.0
     """Of each turn."""
     rounds: int = 5

@@ -270,7 +270,7 @@ class Room:
                     message = stream.newest
                     if message is not None and message.number > viewer.seen.get(id(stream), 0):
                         viewer.seen[id(stream)] = message.number
-                        data = await message.packed()
+                        data = message.packed()
                         viewer.in_flight += 1
                         await viewer.websocket.send_bytes(data)
                         viewer.wake.set()

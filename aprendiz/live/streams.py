@@ -6,7 +6,6 @@ it. What is written is encoded once, when the first viewer wants it, and not at 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
 import threading
@@ -23,13 +22,17 @@ class Message:
     def __init__(self, number: int, make: Callable[[], bytes]) -> None:
         self.number = number
         self._make = make
-        self._packing: asyncio.Task[bytes] | None = None
+        self._packed: bytes | None = None
 
-    async def packed(self) -> bytes:
-        """The bytes; made in a thread of its own by the first who asks, while the others wait for the same ones."""
-        if self._packing is None:
-            self._packing = asyncio.create_task(asyncio.to_thread(self._make))
-        return await asyncio.shield(self._packing)  # a viewer that goes away meanwhile takes nothing from the others
+    def packed(self) -> bytes:
+        """The bytes; made for the first who asks.
+
+        In the server's own thread: a moment of a game takes half a millisecond, and handing it to another thread and
+        back takes as long again from the agent, with which all of them share Python's lock.
+        """
+        if self._packed is None:
+            self._packed = self._make()
+        return self._packed
 
 
 class Stream:

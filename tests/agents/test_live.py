@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import time
 from collections.abc import Iterator
@@ -40,7 +39,7 @@ class Watching:
 
     def content(self, channel: str = "moment") -> tuple[dict[str, Any], list[bytes]]:
         message = eventually(lambda: self.view.streams[channel].newest)
-        words, blobs = unpack(asyncio.run(message.packed()))
+        words, blobs = unpack(message.packed())
         return words, list(blobs)
 
     def now(self) -> dict[str, Any]:
@@ -243,7 +242,7 @@ def test_a_run_that_is_trained_is_waited_for_until_it_has_a_checkpoint(tmp_path)
         view.start()
         view.viewers_changed(1)
         notice = eventually(lambda: view.streams["notice"].newest)
-        assert "waiting for the first checkpoint" in unpack(asyncio.run(notice.packed()))[0]["notice"]
+        assert "waiting for the first checkpoint" in unpack(notice.packed())[0]["notice"]
         run.save(50, state)
         eventually(lambda: view.streams["moment"].newest)
     view.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import pytest
@@ -24,7 +23,7 @@ def run(tmp_path):
 def newest(view: TrainingView, channel: str):
     """What is newest in a channel, None where nothing is."""
     message = view.streams[channel].newest
-    return None if message is None else unpack(asyncio.run(message.packed()))[0][channel]
+    return None if message is None else unpack(message.packed())[0][channel]
 
 
 def test_curves_grow_while_the_run_writes(run):
