@@ -21,10 +21,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.core import Player, Purpose
+from agents.core import Purpose
 from agents.live_controls import Controls
 from agents.live_keys import Controller
-from agents.live_pictures import Thoughts, encode, encode_exactly, finite, frames_side_by_side, saliency_bytes
+from agents.live_moment import Rate, Shown, drawn
+from agents.live_pictures import (
+    Thoughts,
+    encode,
+    encode_exactly,
+    finite,
+    frames_side_by_side,
+    saliency_bytes,
+    table_words,
+)
 from agents.picture import Painter, action_names
 from agents.play import Explorer, game_seeds
 from agents.saliency import SPACING, can_gradient, gradient, perturbation
@@ -120,6 +129,7 @@ class GameView(View):
             "observation": spec.observation_kind,
             "frames": spec.frame_stack,
             "states": states,
+            "saliency_on": "frames" if spec.protocol.get("view") == "partial" else "game",
             "numbers": list(self._number_names),
             "pace": self.controls.pace,
             "keys": self.controller.help(),
@@ -207,7 +217,7 @@ class GameView(View):
         seeds = game_seeds(self.options.seed, SEEDS, Purpose.EVALUATION)
         known_step, number = -1, 0
         self._next_publish, self._next_overlay = 0.0, 0.0
-        self._rate = _Rate()
+        self._rate = Rate()
         while not self.controls.ended:
             self._renew_agent()
             assert self._saved is not None
@@ -228,7 +238,7 @@ class GameView(View):
         self._publish_controls()
         which = f"checkpoint {saved.which}" if isinstance(saved.which, str) else "checkpoint"
         self._notice(f"{which}, {saved.step:,} steps of training")
-        table = _table_words(saved)
+        table = table_words(saved)
         if table is not None:
             self.streams["table"].publish(lambda: ({"table": table}, []))
 
@@ -243,11 +253,11 @@ class GameView(View):
         pressed: Any = None
         while step_number != self.options.max_steps:
             explorer.explore = controls.explore
-            action, why = _drawn(explorer, forced, spec.continuous)
+            action, why = drawn(explorer, forced, spec.continuous)
             greedy = player.act(observation, np.array([0]))[0]
             if why == "greedy":
                 action = greedy
-            shown = _Shown(env, player, observation, score, step_number, number, action, why)
+            shown = Shown(env, player, observation, score, step_number, number, action, why)
             if controls.driver is not None and pressed is not None and why != "forced":
                 shown.action, shown.why = pressed, "by hand"  # what comes next is not known yet
             self._publish(shown)
@@ -282,7 +292,7 @@ class GameView(View):
 
     # ---------------------------------------------------------------- publishing
 
-    def _publish(self, shown: _Shown, *, anyway: bool = False) -> None:
+    def _publish(self, shown: Shown, *, anyway: bool = False) -> None:
         """Publish a moment, where somebody looks on and the last one is long enough ago.
 
         What it thinks is only asked for then: an agent that decides often is not slowed down by what nobody sees.
@@ -296,6 +306,8 @@ class GameView(View):
         self._next_publish = max(self._next_publish, now - 1.0 / PICTURES_A_SECOND) + 1.0 / PICTURES_A_SECOND
         words = shown.words() | self.thoughts.describe(shown.thought())
         words |= {"decision": self.decisions, "rate": self._rate.a_second(), "finished": list(self._finished)}
+        if self.history and (self.history[-1][0], self.history[-1][2]) == (self.decisions, shown.game):
+            self.history.pop()  # the same moment, drawn anew
         self.history.append((self.decisions, words["value"], shown.game))
         picture, observation = shown.picture(), shown.observation
         saliency = self._saliency(shown, now)
@@ -315,7 +327,7 @@ class GameView(View):
 
         self.streams["moment"].publish(make)
 
-    def _saliency(self, shown: _Shown, now: float) -> NDArray[np.float32] | None:
+    def _saliency(self, shown: Shown, now: float) -> NDArray[np.float32] | None:
         overlay = self.controls.overlay
         assert self._saved is not None
         if overlay == "off" or shown.ended:
@@ -342,122 +354,6 @@ class GameView(View):
             self._env = None
 
 
-class _Shown:
-    """A moment to be shown; picture and thought are taken when they are wanted, and then kept."""
-
-    def __init__(
-        self,
-        env: Env,
-        player: Player,
-        observation: NDArray[Any],
-        score: float,
-        step: int,
-        game: int,
-        action: Any,
-        why: str,
-        ended: str = "",
-    ) -> None:
-        self.env, self.player = env, player
-        self.batch, self.observation = observation, observation[0].copy()
-        self.score, self.step, self.game, self.action, self.why, self.ended = score, step, game, action, why, ended
-        self.lives = None if env.lives is None else int(env.lives[0])
-        self._thought: dict[str, NDArray[np.float32]] | None = None
-        self._picture: NDArray[np.uint8] | None = None
-
-    def thought(self) -> dict[str, NDArray[np.float32]]:
-        if self._thought is None:
-            self._thought = self.player.inspect(self.batch)
-        return self._thought
-
-    def picture(self) -> NDArray[np.uint8]:
-        if self._picture is None:
-            self._picture = self.env.render().copy()
-        return self._picture
-
-    def at_end(self, final: NDArray[Any], score: float, step: int, action: Any, why: str, ended: str) -> _Shown:
-        """The end of the game: the last picture and what was thought then stay."""
-        shown = _Shown(self.env, self.player, final, score, step, self.game, action, why, ended)
-        shown._thought, shown._picture, shown.lives = self.thought(), self._picture, self.lives
-        if ended == "game over" and self.lives == 1:
-            shown.lives = 0
-        return shown
-
-    @property
-    def has_picture(self) -> bool:
-        """Whether the picture was taken."""
-        return self._picture is not None
-
-    def words(self) -> dict[str, Any]:
-        continuous = not isinstance(self.action, (int, np.integer))
-        action: Any = [finite(one) for one in np.ravel(self.action)] if continuous else int(self.action)
-        return {
-            "game": self.game,
-            "step": self.step,
-            "score": finite(self.score),
-            "lives": self.lives,
-            "action": action,
-            "why": self.why,
-            "ended": self.ended,
-        }
-
-
-class _Rate:
-    """Decisions a second over about the last second."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=200)
-
-    def count(self) -> None:
-        self._times.append(time.monotonic())
-
-    def a_second(self) -> float | None:
-        now = time.monotonic()
-        while self._times and now - self._times[0] > 2.0:
-            self._times.popleft()
-        if len(self._times) < 2:
-            return None
-        return round((len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9), 1)
-
-
-def _drawn(explorer: Explorer, forced: NDArray[np.int64], continuous: bool) -> tuple[Any, str]:
-    """The action that is no matter of the agent's choice, and why; None and `greedy` where it may choose."""
-    if continuous:
-        exploring, actions = explorer.next_continuous()
-        return (actions[0], "random") if exploring[0] else (None, "greedy")
-    random_action = int(explorer.next()[0])
-    if forced[0] >= 0:
-        return int(forced[0]), "forced"
-    return (random_action, "random") if random_action >= 0 else (None, "greedy")
-
-
 def _bounds(spec: Any) -> list[list[float | None]]:
     box = spec.action_space
     return [[finite(one) for one in np.ravel(bound)] for bound in (box.low, box.high)]
-
-
-def _table_words(saved: SavedAgent) -> dict[str, Any] | None:
-    """The table of a tabular agent on the map of its environment, JSON-able; None of other agents."""
-    from agents.value_table import best_actions, layout, signs_of
-    from agents.watch import known_states
-
-    q: Any = getattr(saved.agent, "q", None)
-    if q is None:
-        return None
-    signs, known = signs_of(saved.spec), known_states(saved.agent)
-    best = best_actions(q)
-    panels = [
-        {
-            "title": panel.title,
-            "states": panel.states.tolist(),
-            "marks": {str(state): mark for state, mark in panel.marks.items()},
-            "rows": panel.rows,
-            "columns": panel.columns,
-        }
-        for panel in layout(saved.spec)
-    ]
-    return {
-        "panels": panels,
-        "values": [finite(value) for value in q.max(axis=1)],
-        "best": ["".join(signs[action] for action in np.flatnonzero(row)) for row in best],
-        "known": known.tolist(),
-    }

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
+    from agents.saved import SavedAgent
     from envs.core import EnvSpec
 
 LOSSLESS_PIXELS = 64_000
@@ -132,3 +133,31 @@ def _widest(ranges: deque[tuple[float, float]]) -> tuple[float, float]:
 
 def _rounded(mass: NDArray[np.float64]) -> list[list[float]]:
     return np.round(mass, 4).tolist()
+
+
+def table_words(saved: SavedAgent) -> dict[str, Any] | None:
+    """The table of a tabular agent on the map of its environment, JSON-able; None of other agents."""
+    from agents.value_table import best_actions, layout, signs_of
+    from agents.watch import known_states
+
+    q: Any = getattr(saved.agent, "q", None)
+    if q is None:
+        return None
+    signs, known = signs_of(saved.spec), known_states(saved.agent)
+    best = best_actions(q)
+    panels = [
+        {
+            "title": panel.title,
+            "states": panel.states.tolist(),
+            "marks": {str(state): mark for state, mark in panel.marks.items()},
+            "rows": panel.rows,
+            "columns": panel.columns,
+        }
+        for panel in layout(saved.spec)
+    ]
+    return {
+        "panels": panels,
+        "values": [finite(value) for value in q.max(axis=1)],
+        "best": ["".join(signs[action] for action in np.flatnonzero(row)) for row in best],
+        "known": known.tolist(),
+    }

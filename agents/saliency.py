@@ -58,22 +58,27 @@ def perturbation(
 ) -> NDArray[np.float32]:
     """[H, W]: S(i, j) = 1/2 |Q(s) - Q(s blurred around i, j)|^2, in between interpolated.
 
-    spacing: pixels between two places; the time it takes falls with its square.
+    spacing: pixels between two places, in pictures of up to 84; the time it takes falls with its square.
     think: observations [K, C, H, W] to what is thought of each, as `Agent.inspect` or `Player.imagine`.
     """
     height, width = observation.shape[1:]
+    scale = max(1.0, max(height, width) / 84)  # larger pictures have larger places, not more of them
+    spacing, sigma = round(scale * spacing), scale * MASK_SIGMA
     rows, columns = np.arange(0, height, spacing), np.arange(0, width, spacing)
     pixels = observation.astype(np.float32)
-    blurred = gaussian_filter(pixels, (0.0, BLUR_SIGMA, BLUR_SIGMA))  # each frame for itself
-    down = np.exp(-0.5 * ((np.arange(height)[None] - rows[:, None]) / MASK_SIGMA) ** 2)  # [R, H]
-    across = np.exp(-0.5 * ((np.arange(width)[None] - columns[:, None]) / MASK_SIGMA) ** 2)  # [K, W]
-    masks = (down[:, None, :, None] * across[None, :, None, :]).reshape(-1, 1, height, width)  # [R * K, 1, H, W]
-    changed = pixels + masks * (blurred - pixels)  # [R * K, C, H, W]: equation 1
-    if observation.dtype == np.uint8:
-        changed = np.rint(changed).astype(np.uint8)
-    values = _values(think(np.concatenate([observation[None], changed.astype(observation.dtype)])))  # [1 + R * K, A]
-    scores = 0.5 * ((values[1:] - values[0]) ** 2).sum(axis=1).reshape(len(rows), len(columns))  # equation 2
-    by_row = np.stack([np.interp(np.arange(width), columns, row) for row in scores])  # [R, W]
+    blurred = gaussian_filter(pixels, (0.0, scale * BLUR_SIGMA, scale * BLUR_SIGMA))  # each frame for itself
+    down = np.exp(-0.5 * ((np.arange(height)[None] - rows[:, None]) / sigma) ** 2)  # [R, H]
+    across = np.exp(-0.5 * ((np.arange(width)[None] - columns[:, None]) / sigma) ** 2)  # [K, W]
+    scores = np.empty((len(rows), len(columns)), np.float32)
+    for row, of_row in enumerate(down):  # one row of places at a time: all of them together would fill memory
+        masks = (of_row[None, :, None] * across[:, None, :])[:, None].astype(np.float32)  # [K, 1, H, W]
+        changed = pixels + masks * (blurred - pixels)  # [K, C, H, W]: equation 1
+        if observation.dtype == np.uint8:
+            changed = np.rint(changed)
+        # With the unchanged one among them: in batches of another size the same picture is rounded otherwise.
+        values = _values(think(np.concatenate([observation[None], changed.astype(observation.dtype)])))  # [1 + K, A]
+        scores[row] = 0.5 * ((values[1:] - values[0]) ** 2).sum(axis=1)  # equation 2
+    by_row = np.stack([np.interp(np.arange(width), columns, one) for one in scores])  # [R, W]
     by_column = np.stack([np.interp(np.arange(height), rows, column) for column in by_row.T], axis=1)  # [H, W]
     return by_column.astype(np.float32)
 

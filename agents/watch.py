@@ -141,6 +141,7 @@ def _on_page(options: Options) -> None:
         if run.kind == "agents":
             from agents.live import GameOptions, GameView
 
+            _one_thread_each()
             game = GameOptions(
                 seed=options.seed,
                 explore=options.explore,
@@ -153,6 +154,14 @@ def _on_page(options: Options) -> None:
         views.append(TrainingView(run))
     port = DEFAULT_PORT if options.port is None else options.port
     serve(views, host=options.host or DEFAULT_HOST, port=port, title=", ".join(run.name for run in runs))
+
+
+def _one_thread_each() -> None:
+    """A network that is asked for one action gains little from more threads, and takes them from the other games, from
+    the server and from the browser."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def known_states(agent: Agent) -> NDArray[np.bool_]:

@@ -4,10 +4,13 @@ An untrained DQN plays Pong as fast as it goes (its speed is a trained one's), b
     alone       acting and stepping in the same environment, with its colour picture, and no page at all
     1 viewer    on the page, at up to 60 pictures a second, each with frames, values and the game in colour
     20 viewers  the same for twenty, one of whom never says that it has drawn anything
-then at 60 decisions a second with one viewer: whether agent and page keep that pace.
+    paced       at 60 decisions a second with one viewer: whether agent and page keep that pace
+The cost is the share of its decisions a second that the agent loses, of each round; the crowd's share is what the least
+of its viewers gets of what a single viewer gets.
 
-Viewers are a process of their own, which takes what comes and decodes nothing: a browser on the same machine takes
-processor time of its own. The saliency overlay is off, as it is when the page opens.
+Networks compute in one thread, with and without the page, as they do in `python -m agents.watch --web`. Viewers are a
+process of their own, which takes what comes and decodes nothing: a browser on the same machine takes processor time of
+its own. The saliency overlay is off, as it is when the page opens.
 
     python -m benchmarks.live_page
 """
@@ -26,6 +29,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import torch
 
 import envs
 from agents import AGENTS
@@ -39,6 +43,8 @@ from aprendiz.run import Run
 from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
 
 CROWD = 20
+PACE = 60.0
+WATCHED = ("viewer", "crowd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +159,7 @@ def on_page(run: Run, seconds: float, *, viewers: int, slow: int = 0, pace: floa
 
 def run_command(argv: list[str]) -> int:
     options: Options = parse(Options, argv, prog="python -m benchmarks.live_page", description=__doc__ or "")
+    torch.set_num_threads(1)
     before = machine()
     rounds: list[dict[str, Any]] = []
     with (
@@ -164,20 +171,28 @@ def run_command(argv: list[str]) -> int:
             one: dict[str, Any] = {"alone": alone(run, options.seconds)}
             one["viewer"] = on_page(run, options.seconds, viewers=1)
             one["crowd"] = on_page(run, options.seconds, viewers=CROWD, slow=1)
-            one["paced"] = on_page(run, options.seconds, viewers=1, pace=60.0)
+            one["paced"] = on_page(run, options.seconds, viewers=1, pace=PACE)
             rounds.append(one)
             print(f"round {number + 1}: {json.dumps(one)}", flush=True)
-    cost = spread([1.0 - one["viewer"]["decisions"] / one["alone"] for one in rounds])
-    crowd_cost = spread([1.0 - one["crowd"]["decisions"] / one["alone"] for one in rounds])
+    cost, crowd_cost = (spread([1.0 - one[key]["decisions"] / one["alone"] for one in rounds]) for key in WATCHED)
+    share = spread([one["crowd"]["least_pictures"] / one["viewer"]["least_pictures"] for one in rounds])
+    lost = spread([max(0.0, 1.0 - one["paced"]["decisions"] / PACE) for one in rounds])
     rows = [("", "decisions a second", "cost", "pictures a second, least viewer")]
-    for name, key in (("alone", ""), ("1 viewer", "viewer"), (f"{CROWD} viewers", "crowd"), ("paced at 60", "paced")):
-        speeds = [one[key]["decisions"] if key else one["alone"] for one in rounds]
-        pictures = f"{spread([one[key]['least_pictures'] for one in rounds])['median']:.1f}" if key else ""
-        share = {"viewer": f"{cost['median']:.1%}", "crowd": f"{crowd_cost['median']:.1%}"}.get(key, "")
-        rows.append((name, f"{spread(speeds)['median']:.1f}", share, pictures))
+    rows.append(("alone", f"{spread([one['alone'] for one in rounds])['median']:.1f}", "", ""))
+    for name, key, paid in (
+        ("1 viewer", "viewer", cost),
+        (f"{CROWD} viewers", "crowd", crowd_cost),
+        ("paced", "paced", lost),
+    ):
+        decisions, pictures = (
+            spread([one[key][of] for one in rounds])["median"] for of in ("decisions", "least_pictures")
+        )
+        rows.append((name, f"{decisions:.1f}", f"{paid['median']:.1%}", f"{pictures:.1f}"))
     print()
     print_table(rows)
-    write_result("live_page", options, {"cost": cost, "crowd_cost": crowd_cost, "rounds": rounds}, before)
+    print(f"the least of {CROWD} viewers gets {share['median']:.1%} of the pictures that a single one gets")
+    result = {"cost": cost, "crowd_cost": crowd_cost, "crowd_share": share, "paced_cost": lost, "rounds": rounds}
+    write_result("live_page", options, result, before)
     return 0
 
 

@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import itertools
 import json
+import os
 import socket
 import threading
 import time
@@ -36,6 +37,8 @@ IN_FLIGHT = 2
 HEARTBEAT_SECONDS = 2.0
 """A page that hears nothing for much longer than this says that it is disconnected."""
 PAGE = Path(__file__).parent / "page"
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain; charset=utf-8"}
+"""Of files whose type systems disagree on; browsers run no script of another."""
 _POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'"
 
 
@@ -50,7 +53,7 @@ def serve(views: Sequence[View], *, host: str = DEFAULT_HOST, port: int = DEFAUL
     with listening:
         app = make_app(views, title=title, host=host)
         with started(views):
-            print(f"{title or 'live'}: http://{_netloc(listening)}/   (Ctrl-C ends it)", flush=True)
+            print(f"{title or 'live'}: http://{_reachable(listening)}/   (Ctrl-C ends it)", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 uvicorn.Server(_config(uvicorn, app)).run(sockets=[listening])
 
@@ -100,6 +103,12 @@ def _netloc(listening: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _reachable(listening: socket.socket) -> str:
+    """As `_netloc`; where every address of the machine is served, the machine's name, for others to type."""
+    host, port = listening.getsockname()[:2]
+    return f"{socket.gethostname()}:{port}" if ipaddress.ip_address(host).is_unspecified else _netloc(listening)
+
+
 @contextlib.contextmanager
 def started(views: Sequence[View]) -> Iterator[None]:
     """Views that work, in a `with` block."""
@@ -120,7 +129,8 @@ def bind(host: str, port: int) -> socket.socket:
         raise ConfigError(f"there is no host {host!r} to serve on; 127.0.0.1 is this machine's own address") from error
     listening = socket.socket(family, kind, protocol)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it would let two servers have one port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(128)
     except OSError as error:
@@ -128,6 +138,9 @@ def bind(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             way = f"give another, such as --port {port + 1 if port < 65535 else 8421}, or --port 0 for any that is free"
             raise ConfigError(f"port {port} of {host} is in use; {way}") from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            way = "127.0.0.1 is its own address, 0.0.0.0 all that it has"
+            raise ConfigError(f"{host} is no address of this machine; {way}") from error
         raise ConfigError(f"cannot serve on {host}, port {port}: {error.strerror}; try another --port") from error
     return listening
 
@@ -136,25 +149,31 @@ def make_app(views: Sequence[View], *, title: str = "", host: str = DEFAULT_HOST
     """The application. The views are started and stopped by whoever makes them."""
     from starlette.applications import Starlette
     from starlette.responses import FileResponse, PlainTextResponse
-    from starlette.routing import Mount, Route, WebSocketRoute
-    from starlette.staticfiles import StaticFiles
+    from starlette.routing import Route, WebSocketRoute
 
     room = Room(views, title)
     only_own_names = _is_loopback(host)
+    page_files = {path.name: path for path in PAGE.iterdir() if path.is_file()}
 
-    async def index(request: Request) -> Response:
+    def answer(request: Request, path: Path | None) -> Response:
         if only_own_names and not _names_this_machine(request.headers.get("host", "")):
             return PlainTextResponse("this page answers to this machine's own names only", 403)
-        headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
-        return FileResponse(PAGE / "index.html", headers=headers)
+        if path is None:
+            return PlainTextResponse("no such file", 404)
+        # A browser asks each time whether it is still the same: another version may have this address tomorrow.
+        headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(path, headers=headers, media_type=_TYPES.get(path.suffix))
+
+    async def index(request: Request) -> Response:
+        return answer(request, PAGE / "index.html")
+
+    async def page_file(request: Request) -> Response:
+        return answer(request, page_files.get(request.path_params["name"]))
 
     async def view_file(request: Request) -> Response:
         number = request.path_params["view"]
         files = views[number].files() if number < len(views) else {}
-        path = files.get(request.path_params["name"])
-        if path is None or (only_own_names and not _names_this_machine(request.headers.get("host", ""))):
-            return PlainTextResponse("no such file", 404)
-        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+        return answer(request, files.get(request.path_params["name"]))
 
     async def connect(websocket: WebSocket) -> None:
         if not _may_connect(websocket, only_own_names):
@@ -171,7 +190,7 @@ def make_app(views: Sequence[View], *, title: str = "", host: str = DEFAULT_HOST
     return Starlette(
         routes=[
             Route("/", index),
-            Mount("/page", StaticFiles(directory=PAGE)),
+            Route("/page/{name}", page_file),
             Route("/files/{view:int}/{name:path}", view_file),
             WebSocketRoute("/socket", connect),
         ],

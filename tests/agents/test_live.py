@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -278,6 +282,22 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, arguments, words):
 
 
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(AprendizError, match=r'pip install "aprendiz\[web\]"'):
         command([str(make_run(tmp_path, "gridworld", "q-learning").path), "--web"])
+
+
+def test_ctrl_c_ends_the_command_quietly_whoever_looks_on(tmp_path):
+    client = pytest.importorskip("websockets.sync.client")
+    run = make_run(tmp_path, "gridworld", "q-learning")
+    words = [sys.executable, "-m", "agents.watch", str(run.path), "--web", "--port", "0"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    found = re.search(r"http://(127\.0\.0\.1:\d+)/", server.stdout.readline())
+    assert found
+    with client.connect(f"ws://{found[1]}/socket", max_size=None, proxy=None) as one:
+        for _ in range(3):
+            one.recv(timeout=60)
+        server.send_signal(signal.SIGINT)
+        _, complaints = server.communicate(timeout=60)
+    assert server.returncode == 0 and complaints == ""

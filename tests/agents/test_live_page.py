@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn")
@@ -120,7 +121,7 @@ def test_frames_move_and_bars_change_while_the_agent_plays(breakout, visit):
     page = visit(breakout)
     wait_for_decision(page, 1)
     frames, values = pixels(page, "canvas.frames"), bars(page)
-    assert len(frames) == 4 * 84 * 84 and max(frames) > 100 and len(values) == 4
+    assert len(frames) == (4 * 84 + 3 * 4) * 84 and max(frames) > 100 and len(values) == 4
     wait_for_decision(page, 12)
     assert pixels(page, "canvas.frames") != frames and bars(page) != values
     assert page.inner_text(".view-game h2").split() == ["breakout", "dqn", "seed", "1"]
@@ -188,6 +189,51 @@ def test_saliency_colours_the_game_and_goes_away(breakout, visit):
     )
 
 
+def fitted(page: Any, selector: str) -> Any:
+    """How a canvas lies on the page: its size in pixels, its box, and how the one is fitted into the other."""
+    return page.evaluate(
+        """selector => {
+            const canvas = document.querySelector(selector);
+            const { left, top, width, height } = canvas.getBoundingClientRect();
+            return [canvas.width, canvas.height, left, top, width, height, getComputedStyle(canvas).objectFit];
+        }""",
+        selector,
+    )
+
+
+def reds(page: Any) -> np.ndarray:
+    """[H, W]: how much the overlay covers of each pixel."""
+    width, height, data = page.evaluate(
+        """() => {
+            const { width, height } = document.querySelector("canvas.overlay");
+            const context = document.querySelector("canvas.overlay").getContext("2d");
+            const { data } = context.getImageData(0, 0, width, height);
+            return [width, height, Array.from(data).filter((_, i) => i % 4 === 3)];
+        }"""
+    )
+    return np.array(data).reshape(height, width)
+
+
+def test_saliency_lies_over_the_place_that_it_is_about(breakout, visit, monkeypatch):
+    def one_place(agent: Any, observation: Any) -> Any:
+        found = np.zeros(observation.shape[1:], np.float32)
+        found[20:24, 62:66] = 1.0  # of 84 x 84
+        return found
+
+    monkeypatch.setattr("agents.live.gradient", one_place)
+    page = visit(breakout)
+    wait_for_decision(page, 1)
+    page.select_option("select.overlay", "gradient")
+    eventually(lambda: reds(page).max() > 100)
+    page.click("button.pause")
+    settled(page)
+    assert fitted(page, "canvas.overlay") == fitted(page, "canvas.picture")
+    covered = np.argwhere(reds(page) > 100)  # [K, 2] of 210 rows and 160 columns
+    assert covered.mean(axis=0) == pytest.approx([22 * 210 / 84, 64 * 160 / 84], abs=2.0)
+    page.select_option("select.overlay", "off")
+    eventually(lambda: reds(page).max() == 0)
+
+
 def test_distributions_are_drawn(tmp_path, visit):
     run = make_run(tmp_path, "cartpole", "c51")
     with serving([GameView(run, GameOptions(device="cpu"))]) as address:
@@ -211,6 +257,49 @@ def test_a_table_shows_where_the_game_stands(tmp_path, visit):
         page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(1).here")
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(2).here")
+
+
+def test_keys_play_on_after_a_setting_was_chosen(tmp_path, visit):
+    run = make_run(tmp_path, "frozen-lake", "q-learning", is_slippery=False)
+    with serving([GameView(run, GameOptions(explore=0.0))]) as address:
+        page = visit(address)
+        page.click("button.take-over")
+        page.wait_for_selector(".view-game.driven")
+        page.select_option("select.speed", label="4")
+        page.click("button.next-game")
+        page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(1).here")
+        page.focus("select.speed")
+        page.select_option("select.speed", label="2")
+        page.keyboard.press("ArrowDown")
+        page.wait_for_selector(".tables tr:nth-child(2) td:nth-child(1).here")
+        assert page.input_value("select.speed") == "2"
+
+
+def test_agents_play_side_by_side_each_with_its_own_buttons(tmp_path, visit):
+    views = [GameView(make_run(tmp_path, "cartpole", name), GameOptions(device="cpu")) for name in ("dqn", "iqn")]
+    with serving(views) as address:
+        page = visit(address)
+        decisions = "() => [...document.querySelectorAll('.view-game')].map((one) => Number(one.dataset.decision))"
+        eventually(lambda: all(count > 3 for count in page.evaluate(decisions)))
+        boxes = [one.bounding_box() for one in page.locator(".view-game").all()]
+        assert len(boxes) == 2 and boxes[0]["y"] == boxes[1]["y"] and boxes[1]["x"] > boxes[0]["x"]
+        page.locator("button.pause").nth(0).click()
+        page.wait_for_selector(".run:nth-child(1) button.pause[aria-pressed=true]")
+        before = page.evaluate(decisions)
+        eventually(lambda: page.evaluate(decisions)[1] > before[1] + 5)
+        assert page.evaluate(decisions)[0] <= before[0] + 1
+
+
+def test_the_game_of_a_run_in_training_begins_with_its_first_checkpoint(tmp_path, visit):
+    state = make_run(tmp_path, "gridworld", "q-learning").load()
+    run = make_run(tmp_path, "gridworld", "q-learning", steps=())
+    with run.lock(), serving([GameView(run, GameOptions()), TrainingView(run)]) as address:
+        page = visit(address)
+        page.wait_for_selector(".view-game .notice:text('waiting for the first checkpoint')")
+        page.wait_for_selector(".view-training .notice[data-state=training]")
+        run.save(50, state)
+        wait_for_decision(page, 3)
+        page.wait_for_selector(".view-game .notice:text('50 steps of training')")
 
 
 def test_curves_and_pictures_of_a_training_run_appear_as_they_are_written(tmp_path, visit):
@@ -255,17 +344,6 @@ def test_a_killed_server_is_said_and_the_page_recovers(tmp_path, visit):
     finally:
         server.kill()
         server.communicate()
-
-
-def test_ctrl_c_ends_the_command_quietly(tmp_path):
-    run = make_run(tmp_path, "gridworld", "q-learning")
-    words = [sys.executable, "-m", "agents.watch", str(run.path), "--web", "--port", "0"]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert server.stdout is not None and "http://127.0.0.1:" in server.stdout.readline()
-    time.sleep(1.0)
-    server.send_signal(signal.SIGINT)
-    _, complaints = server.communicate(timeout=60)
-    assert server.returncode == 0 and complaints == ""
 
 
 def test_a_server_that_hangs_counts_as_disconnected(tmp_path, visit):

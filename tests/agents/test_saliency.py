@@ -90,6 +90,20 @@ def test_perturbation_is_half_the_squared_change_of_the_values():
     assert found[40, 20] == pytest.approx(0.5 * (3.0**2 + 4.0**2) * (1.0 - left) ** 2, rel=1e-4)
 
 
+def test_large_pictures_have_larger_places_and_not_more_of_them():
+    asked = []
+
+    def think(many):
+        asked.append(len(many))
+        return {"value": many[:, 0, 200, 100].astype(np.float32)}
+
+    shown = np.zeros((1, 420, 336), np.uint8)
+    shown[0, 195:206, 95:106] = 255
+    found = perturbation(think, shown)
+    assert sum(asked) <= 17 * 18 and found.shape == (420, 336)
+    assert np.unravel_index(found.argmax(), found.shape) == (200, 100)
+
+
 def test_nothing_matters_to_an_agent_that_looks_at_nothing():
     found = perturbation(lambda many: {"value": np.ones(len(many), np.float32)}, observation())
     assert found.shape == (84, 84) and found.max() == 0.0

@@ -2,12 +2,13 @@
 
 import { colour, element, sharp, short } from "./elements.js";
 
-// points: [x, y, ...], x rising. marks: x of thin vertical lines. Returns the positions of the points on the canvas.
-export function line(canvas, points, { marks = [], axes = false, hovered = -1 } = {}) {
+// points: [x, y, ...], x rising. marks: x of thin vertical lines. axes: numbers at both axes; range: the least and the
+// greatest y alone. Returns the positions of the points on the canvas.
+export function line(canvas, points, { marks = [], axes = false, range = false, hovered = -1 } = {}) {
   const [context, width, height] = sharp(canvas);
   if (!points.length) return [];
-  const left = axes ? 46 : 2;
-  const bottom = axes ? 18 : 4;
+  const left = axes || range ? 46 : 2;
+  const bottom = axes ? 18 : 6;
   const xs = points.map((point) => point[0]);
   const ys = points.map((point) => point[1]);
   const [x0, x1] = [xs[0], xs[xs.length - 1]];
@@ -24,13 +25,15 @@ export function line(canvas, points, { marks = [], axes = false, hovered = -1 } 
     context.moveTo(atX(x), 2);
     context.lineTo(atX(x), height - bottom);
   }
-  if (axes) {
+  if (axes || range) {
     context.textAlign = "right";
-    for (const y of [y0, 0.5 * (y0 + y1), y1]) {
+    for (const y of axes ? [y0, 0.5 * (y0 + y1), y1] : [y0, y1]) {
       context.moveTo(left, atY(y));
       context.lineTo(width - 4, atY(y));
       context.fillText(short(y), left - 5, atY(y) + 3);
     }
+  }
+  if (axes) {
     context.textAlign = "left";
     context.fillText(short(x0), left, height - 4);
     context.textAlign = "right";

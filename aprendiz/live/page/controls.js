@@ -12,6 +12,7 @@ export class Controls {
     this.control = control;
     this.you = you;
     this.held = new Set();
+    this.state = { paused: false, driver: null };
     this.root = element("div", "controls");
     this.root.setAttribute("role", "toolbar");
     this.pause = this.button("pause", () => control("pause", !this.state.paused));
@@ -20,14 +21,15 @@ export class Controls {
     this.drive = this.button("take over", () => control("drive", this.state.driver === null));
     this.speed = element("select", "speed");
     for (const [value, text] of SPEEDS) this.speed.add(new Option(text, JSON.stringify(value)));
-    this.speed.onchange = () => control("speed", JSON.parse(this.speed.value));
+    this.speed.onchange = () => this.chose(this.speed, "speed", JSON.parse(this.speed.value));
     this.label("speed", this.speed);
     this.explore = Object.assign(element("input", "explore"), { type: "range", min: 0, max: 1, step: 0.01 });
     this.epsilon = element("output");
     this.explore.oninput = () => control("explore", Number(this.explore.value));
+    this.explore.onchange = () => this.mine && this.explore.blur();
     this.label("epsilon", this.explore, this.epsilon);
     this.overlay = element("select", "overlay");
-    this.overlay.onchange = () => control("overlay", this.overlay.value);
+    this.overlay.onchange = () => this.chose(this.overlay, "overlay", this.overlay.value);
     this.overlayLabel = this.label("saliency", this.overlay);
     this.keys = element("p", "keys");
     for (const [keys, action] of description.keys) {
@@ -60,6 +62,11 @@ export class Controls {
     return label;
   }
 
+  chose(input, what, value) {
+    this.control(what, value);
+    if (this.mine) input.blur(); // or the keys that play would go on choosing
+  }
+
   show(state) {
     this.state = state;
     this.pause.textContent = state.paused ? "go on" : "pause";
@@ -67,7 +74,7 @@ export class Controls {
     this.speed.value = JSON.stringify(state.speed);
     if (document.activeElement !== this.explore) this.explore.value = state.explore;
     this.epsilon.textContent = state.explore.toFixed(2);
-    if (this.overlay.length !== state.overlays.length) {
+    if ([...this.overlay.options].map(({ value }) => value).join() !== state.overlays.join()) {
       this.overlay.replaceChildren(...state.overlays.map((name) => new Option(name, name)));
     }
     this.overlay.value = state.overlay;

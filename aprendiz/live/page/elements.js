@@ -7,6 +7,12 @@ export function element(tag, className = "", text = "") {
   return made;
 }
 
+export function heading(text) {
+  const made = element("h3");
+  made.append(element("span", "", text));
+  return made;
+}
+
 export function number(value, digits = 2) {
   if (value === null || value === undefined) return "–";
   return Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(digits);

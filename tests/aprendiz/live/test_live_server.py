@@ -16,7 +16,7 @@ pytest.importorskip("starlette")
 client = pytest.importorskip("websockets.sync.client")
 
 from aprendiz.errors import ConfigError  # noqa: E402
-from aprendiz.live.server import bind, serving  # noqa: E402
+from aprendiz.live.server import bind, serve, serving  # noqa: E402
 from aprendiz.live.streams import unpack  # noqa: E402
 from tests.aprendiz.live.serving import CounterView, eventually  # noqa: E402
 
@@ -186,8 +186,29 @@ def test_a_port_in_use_is_one_line():
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("host", "port"), [("no.such.host.invalid", 0), ("127.0.0.1", 70_000), ("192.0.2.1", 0)])
-def test_a_host_or_port_that_cannot_be_had_is_one_line(host, port):
-    with pytest.raises(ConfigError) as raised:
+@pytest.mark.parametrize(
+    ("host", "port", "words"),
+    [
+        ("no.such.host.invalid", 0, "there is no host"),
+        ("127.0.0.1", 70_000, "port 70000 does not exist"),
+        ("192.0.2.1", 0, "192.0.2.1 is no address of this machine"),
+    ],
+)
+def test_a_host_or_port_that_cannot_be_had_is_one_line(host, port, words):
+    with pytest.raises(ConfigError, match=words) as raised:
         bind(host, port)
     assert "\n" not in str(raised.value)
+
+
+def test_where_all_addresses_are_served_the_one_that_is_printed_has_the_machine_s_name(monkeypatch, capsys):
+    monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+    serve([CounterView()], host="0.0.0.0", port=0, title="a title")
+    assert capsys.readouterr().out.startswith(f"a title: http://{socket.gethostname()}:")
+
+
+def test_scripts_have_the_type_that_browsers_run_and_are_asked_for_anew():
+    with serving([CounterView()]) as address:
+        answer = get(address, "/page/page.js")
+    assert (
+        answer.headers["content-type"].startswith("text/javascript") and answer.headers["cache-control"] == "no-cache"
+    )
