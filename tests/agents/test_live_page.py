@@ -174,21 +174,6 @@ def test_two_viewers_see_the_same_game_and_share_its_buttons(breakout, visit):
     second.wait_for_selector("button.take-over:enabled")
 
 
-def test_saliency_colours_the_game_and_goes_away(breakout, visit):
-    page = visit(breakout)
-    page.wait_for_selector("select.overlay option[value=gradient]", state="attached")
-    page.select_option("select.overlay", "gradient")
-    page.wait_for_function(
-        "() => { const c = document.querySelector('canvas.overlay'); return c.width === 84 && c.getContext('2d')"
-        ".getImageData(0, 0, 84, 84).data.some((v, i) => i % 4 === 3 && v > 100); }"
-    )
-    page.select_option("select.overlay", "off")
-    page.wait_for_function(
-        "() => document.querySelector('canvas.overlay').getContext('2d')"
-        ".getImageData(0, 0, 84, 84).data.every((v) => v === 0)"
-    )
-
-
 def fitted(page: Any, selector: str) -> Any:
     """How a canvas lies on the page: its size in pixels, its box, and how the one is fitted into the other."""
     return page.evaluate(
@@ -297,9 +282,9 @@ def test_the_game_of_a_run_in_training_begins_with_its_first_checkpoint(tmp_path
         page = visit(address)
         page.wait_for_selector(".view-game .notice:text('waiting for the first checkpoint')")
         page.wait_for_selector(".view-training .notice[data-state=training]")
-        run.save(50, state)
+        run.save(100, state)
         wait_for_decision(page, 3)
-        page.wait_for_selector(".view-game .notice:text('50 steps of training')")
+        page.wait_for_selector(".view-game .notice:text('100 steps of training')")
 
 
 def test_curves_and_pictures_of_a_training_run_appear_as_they_are_written(tmp_path, visit):
