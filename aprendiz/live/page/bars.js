@@ -5,7 +5,7 @@ import { colour, element, number, sharp } from "./elements.js";
 export class Bars {
   constructor(description) {
     this.description = description;
-    this.root = element("div", "bars");
+    this.root = element("div", description.actions.length <= 6 ? "bars few" : "bars");
     this.rows = description.actions.map((name) => {
       const row = element("div", "bar");
       const middle = element("span");

@@ -50,9 +50,10 @@ export class Game {
     right.append(this.layoutNumbers(), this.seen.root, barsHeading, this.bars.root, valueHeading, this.chart);
     game.append(left, right);
     this.tables = element("div");
-    const whole = element("div");
-    whole.append(game, this.tables);
-    return whole;
+    this.right = right;
+    this.whole = element("div");
+    this.whole.append(game);
+    return this.whole;
   }
 
   layoutNumbers() {
@@ -86,6 +87,7 @@ export class Game {
   showTable(table) {
     this.table = new Table(table);
     this.tables.replaceChildren(heading("value and best action of each state"), this.table.root);
+    (this.table.isSmall ? this.right : this.whole).append(this.tables);
     if (this.last) this.table.mark(this.last.state);
   }
 

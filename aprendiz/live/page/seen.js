@@ -42,7 +42,8 @@ export class Seen {
     const wide = picture.width / this.count;
     const size = { width: picture.width + GAP * (this.count - 1), height: picture.height };
     if (this.frames.width !== size.width || this.frames.height !== size.height) Object.assign(this.frames, size);
-    this.frames.classList.toggle("shrunk", this.frames.clientWidth < size.width);
+    const { clientWidth, clientHeight } = this.frames;
+    this.frames.classList.toggle("shrunk", clientWidth < size.width || clientHeight < size.height);
     const context = this.frames.getContext("2d");
     for (let i = 0; i < this.count; i += 1) {
       context.drawImage(picture, i * wide, 0, wide, size.height, i * (wide + GAP), 0, wide, size.height);

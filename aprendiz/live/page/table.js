@@ -10,6 +10,7 @@ export class Table {
     this.low = Math.min(...values);
     this.high = Math.max(...values);
     const panels = table.panels.length ? table.panels : [inOrder(table.values.length)];
+    this.isSmall = panels.length === 1 && panels[0].states[0].length <= 8;
     this.root = element("div", panels.length > 4 ? "tables small" : "tables");
     this.root.append(...panels.map((panel) => this.panel(panel, table, panels.length > 4)));
   }
