@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.acting import ActingSource
-from agents.core import Agent, Purpose, derived_seed, epsilon_greedy
+from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy
 from agents.value_config import Presets, ValueConfig, resolved, without_image_options
 from agents.value_network import QNetwork
+from agents.value_player import ValuePlayer
 from agents.value_targets import double_q_value, expected_under, munchausen_bonus, of_action, soft_entropy, soft_policy
 from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
@@ -210,7 +211,7 @@ class ValueAgent(Agent):
         """Noisy layers act by their means; `act_in_training` adds the noise."""
 
         def greedy() -> NDArray[np.int64]:
-            return self._q_values(observations).argmax(dim=1).cpu().numpy()
+            return self.greedy(self.distribution(observations))
 
         return epsilon_greedy(greedy, len(observations), self.actions, explore, generator)
 
@@ -223,16 +224,23 @@ class ValueAgent(Agent):
         noise = generator.standard_normal((len(observations), self.noise_size), dtype=np.float32)
 
         def greedy() -> NDArray[np.int64]:
-            return self._q_values(observations, noise).argmax(dim=1).cpu().numpy()
+            return self.greedy(self.distribution(observations, noise))
 
         return epsilon_greedy(greedy, len(observations), self.actions, self.exploration(env_steps), generator)
 
     def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """`q_values` [N, A]; of a distribution also `distribution` [N, A, Z, 2], Z values and their probabilities."""
-        found = self._distribution(observations)
+        return self.thought(self.distribution(observations))
+
+    def thought(self, found: Tensor) -> dict[str, NDArray[np.float32]]:
+        """What `inspect` says, of what `distribution` gave."""
         picture = self.value.picture(found)
         thought = {"q_values": self.value.q_values(found).cpu().numpy()}
         return thought if picture is None else thought | {"distribution": picture.cpu().numpy()}
+
+    def player(self, count: int) -> Player:
+        """Looks into the network with no second pass; as every agent's, where a subclass acts in its own way."""
+        return ValuePlayer(self) if type(self).act is ValueAgent.act else Player(self)
 
     def differentiable_values(self, observations: Tensor) -> Tensor:
         outputs = self.online(observations, None, self._middles(observations)).float()
@@ -246,11 +254,13 @@ class ValueAgent(Agent):
             return None
         return ((torch.arange(quantiles, device=self.device) + 0.5) / quantiles).expand(len(observations), -1)
 
-    def _q_values(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
-        return self.value.q_values(self._distribution(observations, noise))
+    def greedy(self, found: Tensor) -> NDArray[np.int64]:
+        """Greedy actions [N], of what `distribution` gave."""
+        return self.value.q_values(found).argmax(dim=1).cpu().numpy()
 
     @torch.no_grad()
-    def _distribution(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
+    def distribution(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
+        """What the network says of observations [N, ...], as `ValueKind.distribution`."""
         taus = self._middles(observations)
         with autocast(self.device, self.precision):
             shown = torch.from_numpy(observations).to(self.device)

@@ -15,7 +15,7 @@ export class Game {
   constructor(description, control, you) {
     this.description = description;
     this.history = description.history;
-    this.root = element("article", "card view-game");
+    this.root = element("article", "card view-game waiting"); // for the first moment
     this.notice = element("p", "notice");
     const title = element("h2", "", description.title);
     this.root.append(title, this.notice, this.layout());
@@ -94,6 +94,7 @@ export class Game {
   async moment(words, blobs) {
     const pictures = await Promise.all(blobs.map((blob) => createImageBitmap(new Blob([blob]))));
     this.last = words;
+    this.root.classList.remove("waiting");
     this.draw(pictures[0]);
     const isImage = this.description.observation === "image";
     this.seen.show(words, pictures[1]);

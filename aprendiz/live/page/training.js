@@ -9,8 +9,8 @@ export class Training {
     this.root = element("article", "card view-training");
     this.details = element("details");
     const summary = element("summary");
-    summary.append(element("h2", "", `training of ${description.title}`));
-    this.status = element("p", "notice");
+    this.status = element("span", "notice");
+    summary.append(element("h2", "", `training of ${description.title}`), this.status);
     this.by = element("select");
     this.by.add(new Option(this.unit, "step"));
     this.by.add(new Option("seconds of training", "time"));
@@ -22,7 +22,7 @@ export class Training {
     this.charts = element("div", "charts");
     this.media = element("div", "media");
     this.details.append(summary, this.media, this.charts, tools);
-    this.root.append(this.details, this.status);
+    this.root.append(this.details);
     this.shown = new Map();
     // Closed curves have no width to be drawn on.
     this.details.addEventListener("toggle", () => this.curves && this.showCurves(this.curves));
