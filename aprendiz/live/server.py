@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.websockets import WebSocket
 
+    from aprendiz.live.streams import Message
+
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8420
 IN_FLIGHT = 2
 """Messages under way to one viewer."""
@@ -219,7 +221,7 @@ def _may_connect(websocket: WebSocket, only_own_names: bool) -> bool:
 
 
 class Room:
-    """Who looks on, and what each has seen. Everything but `open` runs in the server's loop."""
+    """Who looks on, and what each has seen. Everything but `_published` runs in the server's loop."""
 
     def __init__(self, views: Sequence[View], title: str) -> None:
         self.views, self.title = views, title
@@ -233,9 +235,11 @@ class Room:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._beating = loop.create_task(self._beat())
 
     def close(self) -> None:
         self._loop = None
+        self._beating.cancel()
 
     def _published(self) -> None:
         loop = self._loop
@@ -261,6 +265,7 @@ class Room:
             self._viewers[number] = viewer
             self._count()
             listening = asyncio.create_task(self._listen(number, viewer))
+            listening.add_done_callback(lambda _: viewer.wake.set())
             await self._send(viewer, listening)
         except (WebSocketDisconnect, RuntimeError, OSError):
             pass  # it is gone; starlette says so in several ways
@@ -282,22 +287,35 @@ class Room:
         turn = 0
         while not listening.done():
             viewer.wake.clear()
-            if viewer.in_flight < IN_FLIGHT:
-                for _ in streams:
-                    stream = streams[turn % len(streams)]
-                    turn += 1
-                    message = stream.newest
-                    if message is not None and message.number > viewer.seen.get(id(stream), 0):
-                        viewer.seen[id(stream)] = message.number
-                        data = message.packed()
-                        viewer.in_flight += 1
-                        await viewer.websocket.send_bytes(data)
-                        viewer.wake.set()
-                        break
-            try:
-                await asyncio.wait_for(viewer.wake.wait(), HEARTBEAT_SECONDS)
-            except TimeoutError:
+            message: Message | None = None
+            for _ in streams if viewer.in_flight < IN_FLIGHT else ():
+                stream = streams[turn % len(streams)]
+                turn += 1
+                newest = stream.newest
+                if newest is not None and newest.number > viewer.seen.get(id(stream), 0):
+                    viewer.seen[id(stream)] = newest.number
+                    message = newest
+                    break
+            if message is not None:
+                data = message.packed()
+                viewer.in_flight += 1
+                viewer.last_sent = time.monotonic()
+                await viewer.websocket.send_bytes(data)
+            elif time.monotonic() - viewer.last_sent >= HEARTBEAT_SECONDS:
+                viewer.last_sent = time.monotonic()
                 await viewer.websocket.send_json({"type": "alive"})
+            else:
+                await viewer.wake.wait()
+
+    async def _beat(self) -> None:
+        """Wake whom nothing was sent to for long. One clock for all: a timeout of each viewer, set anew with every
+        message, would cost as much as the messages."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS / 4)
+            late = time.monotonic() - HEARTBEAT_SECONDS
+            for viewer in self._viewers.values():
+                if viewer.last_sent <= late:
+                    viewer.wake.set()
 
     async def _listen(self, number: int, viewer: _Viewer) -> None:
         while True:
@@ -307,7 +325,6 @@ class Room:
             except (ValueError, TypeError, KeyError):
                 continue  # no page of ours
             except Exception:  # gone
-                viewer.wake.set()
                 return
             if kind == "drawn":
                 viewer.in_flight = max(0, viewer.in_flight - 1)
@@ -335,5 +352,6 @@ class _Viewer:
         self.websocket = websocket
         self.wake = asyncio.Event()
         self.in_flight = 0
+        self.last_sent = time.monotonic()
         self.seen: dict[int, int] = {}
         """Number of the newest message that was sent, by stream."""
