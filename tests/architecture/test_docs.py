@@ -9,7 +9,6 @@ import pytest
 
 from agents import AGENTS
 from generative import GENERATIVE
-
 from language import LANGUAGE
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,5 +1,4 @@
-"""A separately installed package adds an agent, an environment, a generative model, a language model, a data set, a text
-and a backbone: the one that docs/plugins.md prints."""
+"""A separately installed package adds one of each kind to the registries: the one that docs/plugins.md prints."""
 
 from __future__ import annotations
 
