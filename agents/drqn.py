@@ -49,6 +49,8 @@ class DRQNConfig:
 
     backbone: str = "nature-cnn"
     """Network that reads an observation, by its registered name; its last dense layer is left out (section 4)."""
+    backbone_width: int = 1
+    """Factor of the channels of impala-cnn; other networks have none."""
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     """Kind of recurrent layer (LSTM in the paper)."""
     units: int = 512
@@ -99,7 +101,7 @@ class DRQNConfig:
 
     def __post_init__(self) -> None:
         counts = ("units", "num_envs", "batch_size", "unroll_steps", "replay_capacity", "train_period_env_steps")
-        for name in (*counts, "target_period_env_steps"):
+        for name in (*counts, "target_period_env_steps", "backbone_width"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.frames is not None and self.frames < 1:
@@ -232,7 +234,10 @@ class DRQN(Agent):
 
     def _network(self, observation_space: Space) -> RecurrentQNetwork:
         config = self.config
-        return RecurrentQNetwork(config.backbone, observation_space, self.actions, cell=config.cell, units=config.units)
+        options = {} if config.backbone_width == 1 else {"width": config.backbone_width}
+        return RecurrentQNetwork(
+            config.backbone, observation_space, self.actions, cell=config.cell, units=config.units, options=options
+        )
 
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, DRQNConfig]:

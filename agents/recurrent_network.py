@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from gymnasium import Space
@@ -20,11 +23,21 @@ class RecurrentQNetwork(nn.Module):
     """Encoder, recurrent layer, linear: observations [T, B, ...] and a state to values [T, B, A] and a state.
 
     The recurrent layer stands in the place of the backbone's last dense one (Hausknecht and Stone 2015, section 4).
+    `options` are the backbone's; raises ConfigError where it has no such option.
     """
 
-    def __init__(self, backbone: str, observation_space: Space, actions: int, *, cell: Cell, units: int) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        observation_space: Space,
+        actions: int,
+        *,
+        cell: Cell,
+        units: int,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.encoder = make_backbone(backbone, observation_space, {}, trunk=True)
+        self.encoder = make_backbone(backbone, observation_space, options or {}, trunk=True)
         width = int(self.encoder.features)  # type: ignore[arg-type]
         self.recurrent = Recurrent(Box(-np.inf, np.inf, (width,), np.float32), cell=cell, units=units)
         self.head = nn.Linear(units, actions)
@@ -47,6 +60,10 @@ def newest_space(space: Space, frames: int | None) -> Space:
     """The space of the newest frames of a stack. Raises ConfigError where there are not so many."""
     if frames is None:
         return space
-    if not (isinstance(space, Box) and len(space.shape) == 3 and space.shape[0] >= frames):
-        raise ConfigError(f"frames {frames} asks for the newest frames of a stack, and this is {space}")
+    if not (isinstance(space, Box) and len(space.shape) == 3):
+        raise ConfigError(
+            f"frames {frames} asks for the newest frames of a stack, and there is none; leave --frames out"
+        )
+    if space.shape[0] < frames:
+        raise ConfigError(f"frames {frames} asks for more than the {space.shape[0]} that are stacked")
     return Box(space.low[-frames:], space.high[-frames:], dtype=space.dtype.type)

@@ -22,6 +22,14 @@ from torch import Tensor, nn
 from aprendiz import BACKBONES
 from aprendiz.errors import ConfigError
 
+WITHOUT = {
+    "width": "--backbone-width 1",
+    "layer_norm": "--layer-norm none",
+    "spectral_norm": "--no-spectral-norm",
+    "max_pool": "--max-pool 0",
+}
+"""How to ask for a backbone without an option: presets ask for some, too."""
+
 
 def dueling_values(value: Tensor, advantage: Tensor) -> Tensor:
     """Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a'): value [B, 1, Z], advantage [B, A, Z] to [B, A, Z].
@@ -200,7 +208,8 @@ def make_backbone(name: str, observation_space: Space, options: Mapping[str, Any
     kind = BACKBONES.get(name)
     parameters = inspect.signature(kind).parameters
     if unknown := [option for option in options if option not in parameters]:
-        raise ConfigError(f"backbone {name} has no {' and no '.join(unknown)}; leave it out, or use another --backbone")
+        without = " ".join(WITHOUT.get(option, "") for option in unknown).strip()
+        raise ConfigError(f"backbone {name} has no {' and no '.join(unknown)}; use {without}, or another --backbone")
     if trunk and "trunk" in parameters:
         return kind(observation_space, trunk=True, **options)
     return kind(observation_space, **options)

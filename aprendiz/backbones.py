@@ -50,11 +50,22 @@ def check_layer_norm(name: str) -> str:
     return name
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each place of an image by itself: [B, C, H, W] to the same.
+
+    What Flax's LayerNorm does where channels come last, and so the network of Gallici et al. (2024). (Ba, Kiros and
+    Hinton 2016 normalise over all units of a layer, which of a convolution are channels, height and width.)
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        return super().forward(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class NatureCNN(nn.Module):
     """The network of Mnih et al. (2015), "Methods, Model architecture": three convolutions and one dense layer.
 
     Reads uint8 images [B, C, H, W]; returns [B, 512]. `layer_norm`, one of LAYER_NORMS, normalises a layer's output
-    (over channels, height and width of a convolution's, as Gallici et al. 2024) before its rectifier. With `trunk` the
+    (over the channels of each place of a convolution's, as Gallici et al. 2024) before its rectifier. With `trunk` the
     dense layer is left out, for heads that bring their own of `last_width` units: it then returns the convolutions'
     output, [B, features]. Raises ConfigError for other spaces and for images under 36x36.
     """
@@ -70,10 +81,7 @@ class NatureCNN(nn.Module):
         self.conv3 = nn.Conv2d(64, 64, kernel_size=3, stride=1)
         self.norms = nn.ModuleList()
         if layer_norm == "all":
-            size = (height, width)
-            for layer in (self.conv1, self.conv2, self.conv3):
-                size = _convolved(size, layer)
-                self.norms.append(nn.LayerNorm((layer.out_channels, *size)))
+            self.norms.extend(ChannelNorm(layer.out_channels) for layer in (self.conv1, self.conv2, self.conv3))
         with torch.no_grad():
             flat = self._convolve(torch.zeros(1, channels, height, width, dtype=torch.uint8)).numel()
         self.features = flat if trunk else self.last_width
@@ -243,12 +251,6 @@ def _halved(size: int) -> int:
     return (size + 1) // 2
 
 
-def _convolved(size: tuple[int, int], layer: nn.Conv2d) -> tuple[int, int]:
-    """Height and width of what a convolution without padding makes of an image of that size."""
-    (kernel, _), (stride, _) = layer.kernel_size, layer.stride
-    return (size[0] - kernel) // stride + 1, (size[1] - kernel) // stride + 1
-
-
 def _check_channels(channels: tuple[int, ...]) -> None:
     if not channels or min(channels) < 1:
         raise ConfigError(f"channels must be at least one number, each at least 1, got {channels}")
@@ -258,7 +260,8 @@ def _image_shape(space: Space, backbone: str, smallest: int, floats: bool = Fals
     kinds = (np.uint8, np.float32) if floats else (np.uint8,)
     if not (isinstance(space, Box) and len(space.shape) == 3 and space.dtype in kinds):
         wanted = "uint8 or float32" if floats else "uint8"
-        raise ConfigError(f"backbone {backbone} reads {wanted} images [C, H, W], not {space}; use --backbone mlp")
+        found = f"{space.dtype} {list(space.shape)}" if isinstance(space, Box) else str(space)
+        raise ConfigError(f"backbone {backbone} reads {wanted} images [C, H, W], not {found}; use --backbone mlp")
     channels, height, width = space.shape
     if min(height, width) < smallest:
         raise ConfigError(f"backbone {backbone} needs images of at least {smallest}x{smallest}, not {height}x{width}")

@@ -66,13 +66,16 @@ def parse_known(options: type[T] | Any, argv: Sequence[str], *, prog: str) -> T:
 
 
 def given(argv: Sequence[str], name: str) -> str | None:
-    """The value of --name, before the options as a whole can be known."""
+    """The value of --name, before the options as a whole can be known. Raises ConfigError where there are two."""
+    values = []
     for index, word in enumerate(argv):
         if word == f"--{name}" and index + 1 < len(argv):
-            return argv[index + 1]
+            values.append(argv[index + 1])
         if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return None
+            values.append(word.partition("=")[2])
+    if len(set(values)) > 1:
+        raise ConfigError(f"--{name} is given as {' and as '.join(values)}: give it once")
+    return values[0] if values else None
 
 
 def flat(title: str) -> Any:
@@ -209,7 +212,9 @@ def _explain(options: Any, argv: Sequence[str], prog: str, captured: str) -> NoR
     words = " ".join(" ".join(lines).split())
     words = re.split(r" ?(?:Argument helptext:|For full helptext)", words)[0].rstrip(". ")
     if words.startswith("Required options"):
-        missing = [option.name for option in _options(options) if option.required and f"{option.name} " in f"{words} "]
+        required = [option.name for option in _options(options) if option.required]
+        missing = [name for name in required if f"{name} " in f"{words} "]
+        missing = missing or [name for name in required if not name.startswith("--")]  # tyro shows the type alone
         words = f"missing {' and '.join(missing)}" if missing else words
     for pattern, replacement in _PHRASES:
         words = re.sub(pattern, replacement, words)

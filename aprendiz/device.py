@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -103,6 +104,19 @@ def replay_storage(device: torch.device, bytes_needed: int) -> torch.device:
     if device.type == "cuda" and bytes_needed < 0.8 * available_memory(device):
         return device
     return torch.device("cpu")
+
+
+def load_generator_state(generator: torch.Generator, state: Tensor) -> None:
+    """Sets a generator to what `get_state` gave, so that it goes on as it would have.
+
+    Generators of a CPU and of a GPU have states of different forms. Where `state` is of the other kind the generator is
+    seeded by a checksum of it: other numbers than there, but the same whenever this state is loaded.
+    """
+    state = state.cpu()
+    if state.numel() == generator.get_state().numel():
+        generator.set_state(state)
+    else:
+        generator.manual_seed(zlib.crc32(state.numpy().tobytes()))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from gymnasium import Space
 from torch import Tensor, nn
 
-from aprendiz.backbones import _compute_dtype, _image_shape, check_layer_norm
+from aprendiz.backbones import ChannelNorm, _compute_dtype, _image_shape, check_layer_norm
 from aprendiz.errors import ConfigError
 
 CHANNELS = (16, 32, 32)
@@ -85,7 +85,7 @@ class Stack(nn.Module):
         super().__init__()
         depth, height, width = shape_in
         self.conv = nn.Conv2d(depth, channels, kernel_size=3, padding=1)
-        self.norm = nn.LayerNorm((channels, height, width)) if layer_norm else None
+        self.norm = ChannelNorm(channels) if layer_norm else None
         self.residuals = nn.Sequential(*(ResidualBlock(channels, spectral_norm) for _ in range(2)))
         self.shape_out = (channels, (height + 1) // 2, (width + 1) // 2)
 

@@ -11,7 +11,7 @@ import functools
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,12 @@ class Description:
 
 
 class Registry:
-    """Names of one kind (`agents`, `envs`, ...). Hyphens equal underscores, and capitals do not matter."""
+    """Names of one kind (`agents`, `envs`, ...), of `things`. Hyphens equal underscores, capitals do not matter."""
 
-    def __init__(self, kind: str, builtins: Mapping[str, Entry] | Callable[[], Mapping[str, Entry]]) -> None:
-        self.kind = kind
+    def __init__(
+        self, kind: str, builtins: Mapping[str, Entry] | Callable[[], Mapping[str, Entry]], things: str = ""
+    ) -> None:
+        self.kind, self._things = kind, things or kind
         self._builtins = builtins
         self._cached: tuple[tuple[str, ...], dict[str, list[Description]]] | None = None
 
@@ -65,7 +67,7 @@ class Registry:
         close = difflib.get_close_matches(key, table, n=3, cutoff=0.5)
         close = close or [other for other in sorted(table) if key and (key in other or other in key)][:3]
         hint = f"closest: {', '.join(close)}; " if close else ""
-        raise UnknownNameError(f"unknown name {name!r} among the {len(table)} {self.kind}; {hint}--list shows all")
+        raise UnknownNameError(f"unknown name {name!r} among the {len(table)} {self._things}; {hint}--list shows all")
 
     def get(self, name: str) -> Any:
         """Import what `name` or `package.module:attribute` stands for. Raises UnknownNameError, PluginError."""
@@ -120,17 +122,15 @@ def _builtin(name: str, entry: Entry) -> Description:
     return Description(_canonical(name), entry.summary, entry.paper, file, BUILTIN_DISTRIBUTION, entry.target)
 
 
-def _plugins(group: str) -> list[Description]:
+def _plugins(group: str) -> Iterator[Description]:
     import importlib.metadata  # 40 ms: only those who ask for names pay
 
-    result: list[Description] = []
     for point in importlib.metadata.entry_points(group=group):
         distribution = point.dist.name if point.dist else "unknown"
         summary = (point.dist.metadata["Summary"] or "" if point.dist else "").splitlines()
         target = point.value.partition("[")[0].strip()
         described = (_canonical(point.name), summary[0] if summary else "", "", target.partition(":")[0])
-        result.append(Description(*described, distribution, target))
-    return result
+        yield Description(*described, distribution, target)
 
 
 def _import(target: str) -> Any:

@@ -104,7 +104,7 @@ class Tracker:
             import wandb  # 0.5 s: only runs that are tracked pay
 
             self._wandb = wandb
-            wandb.setup(wandb.Settings(silent=True))
+            self._connect()
             given = {"project": project, "id": run_id, "name": name, "config": dict(config)}
             self._run = self._start(given, resumed)
             self._define_metrics()
@@ -185,6 +185,15 @@ class Tracker:
             _say(f"logged offline; upload with: {self._sync_command()}")
         elif late:
             _say(f"the upload is not complete; complete it with: {self._sync_command()}")
+
+    def _connect(self) -> None:
+        """Start W&B's service process, or join that of the program which started this one, where it still runs."""
+        try:
+            self._wandb.setup(self._wandb.Settings(silent=True))
+        except Exception:
+            if os.environ.pop("WANDB_SERVICE", None) is None:
+                raise
+            self._wandb.setup(self._wandb.Settings(silent=True))
 
     def _start(self, given: dict[str, Any], resumed: bool) -> Any:
         if self.mode == "online":

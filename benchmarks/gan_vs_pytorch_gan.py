@@ -150,7 +150,16 @@ def enlarged(images: np.ndarray, size: int = 32) -> np.ndarray:
 
 def throughput(options: Options, images: np.ndarray) -> dict[str, Any]:
     dataset = from_arrays("mnist-32", enlarged(images))
-    config = DCGANConfig(generator_learning_rate=2e-4, final_learning_rate=1.0)  # otherwise as the script's
+    config = DCGANConfig(  # as the script's; our average of weights comes on top of it
+        latent_dimensions=100,
+        batch_size=64,
+        generator_learning_rate=2e-4,
+        discriminator_learning_rate=2e-4,
+        final_learning_rate=1.0,
+        adam_beta1=0.5,
+        adam_beta2=0.999,
+        gradient_penalty=0.0,
+    )
 
     def model(precision: str) -> PeerDCGAN:
         return PeerDCGAN(config, dataset.spec, seed=options.seed, precision=precision)

@@ -99,15 +99,21 @@ def average(model: Any) -> None:
             mine.lerp_(theirs, 0.001) if mine.is_floating_point() else mine.copy_(theirs)
 
 
-def plain_game(model: Any, real: Tensor) -> None:
-    """One update of a game with cross-entropy: ns-gan and dcgan."""
+def plain_game(model: Any, real: Tensor, count: int) -> None:
+    """Update number `count` of a game with cross-entropy, and R1 where it has it: ns-gan and dcgan."""
     ones, zeros, size = torch.ones(len(real)), torch.zeros(len(real)), model.config.latent_dimensions
     real = 2 * real - 1 if model.signed else real
     with autocast(model.device, model.precision):
         fake = model.generator(torch.randn(len(real), size))
         real_logits, fake_logits = model.discriminator(real), model.discriminator(fake.detach())
     d_loss = F.binary_cross_entropy_with_logits(real_logits.float(), ones)
-    step(model.discriminator_optimizer, d_loss + F.binary_cross_entropy_with_logits(fake_logits.float(), zeros))
+    d_loss = d_loss + F.binary_cross_entropy_with_logits(fake_logits.float(), zeros)
+    gamma, period = getattr(model.config, "gradient_penalty", 0.0), getattr(model.config, "penalty_period_updates", 1)
+    if gamma and count % period == 0:
+        points = real.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model.discriminator(points).sum(), points, create_graph=True)
+        d_loss = d_loss + period * gamma / 2 * gradient.flatten(1).square().sum(dim=1).mean()
+    step(model.discriminator_optimizer, d_loss)
     with autocast(model.device, model.precision):
         if not getattr(model.config, "same_fakes", False):
             fake = model.generator(torch.randn(len(real), size))
@@ -116,33 +122,34 @@ def plain_game(model: Any, real: Tensor) -> None:
     average(model)
 
 
-def plain_wgan_gp(model: Any, images: Tensor) -> None:
+def plain_wgan_gp(model: Any, images: Tensor, count: int) -> None:
     """One update of wgan-gp: k steps of the critic, one of the generator."""
     config, critic, generator = model.config, model.discriminator, model.generator
     for part in (2 * images - 1).split(config.batch_size):
-        count = len(part)
+        size = len(part)
         with autocast(model.device, model.precision):
             with torch.no_grad():
-                fake = generator(torch.randn(count, config.latent_dimensions)).float()
+                fake = generator(torch.randn(size, config.latent_dimensions)).float()
             difference = critic(fake).float().mean() - critic(part).float().mean()
-            weights = torch.rand(count, 1, 1, 1)
+            weights = torch.rand(size, 1, 1, 1)
             points = (weights * part + (1 - weights) * fake).requires_grad_()
             (gradient,) = torch.autograd.grad(critic(points).float().sum(), points, create_graph=True)
         penalty = (gradient.flatten(1).float().norm(dim=1) - 1).square().mean()
         step(model.discriminator_optimizer, difference + config.penalty_weight * penalty)
     with autocast(model.device, model.precision):
-        values = critic(generator(torch.randn(count, config.latent_dimensions)))
+        values = critic(generator(torch.randn(size, config.latent_dimensions)))
     step(model.generator_optimizer, -values.float().mean())
     average(model)
 
 
-def plain_denoising(model: Any, images: Tensor) -> None:
-    """One update of a denoising autoencoder with masking noise and the cross-entropy."""
+def plain_denoising(model: Any, images: Tensor, count: int) -> None:
+    """One update of a denoising autoencoder with masking noise, the cross-entropy and weight decay."""
     kept = torch.rand(images.shape) >= model.config.noise_level
     with autocast(model.device, model.precision):
         logits = model.network.decode(model.network.encode(images * kept)).float()
     loss = F.binary_cross_entropy_with_logits(logits.flatten(1), images.flatten(1), reduction="none").sum(1).mean()
-    step(model.optimizer, loss)
+    weights = [module.weight for module in model.network.modules() if isinstance(module, torch.nn.Linear)]
+    step(model.optimizer, loss + model.config.weight_decay / 2 * sum(weight.square().sum() for weight in weights))
 
 
 PLAIN = {
@@ -157,12 +164,11 @@ PLAIN = {
 def plain(name: str, model: Any, images: Tensor, seed: int, seconds: float) -> float:
     """Images a second of the plain loop."""
     size = model.config.batch_size * getattr(model.config, "discriminator_steps", 1)
-    count, started = 0, time.perf_counter()
-    for batch in batches(images, size, torch.Generator().manual_seed(seed)):
-        PLAIN[name](model, batch)
-        count += len(batch)
+    started = time.perf_counter()
+    for count, batch in enumerate(batches(images, size, torch.Generator().manual_seed(seed))):
+        PLAIN[name](model, batch, count)
         if (passed := time.perf_counter() - started) >= seconds:
-            return count / passed
+            return (count + 1) * size / passed
     raise AssertionError("there is always another batch")
 
 

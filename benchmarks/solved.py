@@ -10,62 +10,28 @@ and compared with value iteration, both at the start distribution with the agent
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aprendiz.cli import main, parse
+from benchmarks.agent_runs import against_the_optimum, scores, train
 from benchmarks.common import BenchmarkOptions, machine, write_result
 
 TABULAR = ("gridworld", "frozen-lake", "taxi", "cliff-walking")
 
 
-def train(task: str, seed: int, runs: Path) -> tuple[Path, float]:
-    """The run's folder, and the wall-clock seconds of the whole command."""
-    command = [sys.executable, "-m", "agents.train", task, "--seed", str(seed), "--wandb", "disabled", "--no-video"]
-    started = time.perf_counter()
-    done = subprocess.run(command, env=environment(runs), check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - started
-    found = re.search(rf"{re.escape(str(runs))}/\S+", done.stdout)
-    assert found is not None, done.stdout
-    return Path(found.group()), seconds
-
-
-def environment(runs: Path) -> dict[str, str]:
-    return os.environ | {"APRENDIZ_RUNS": str(runs)}
-
-
 def cartpole(seed: int, runs: Path) -> dict[str, Any]:
-    from agents.evaluate import evaluate
-    from agents.saved import load_saved
-    from aprendiz.run import Run
-
-    path, seconds = train("cartpole", seed, runs)
-    found = evaluate(load_saved(Run.open(path), "best", "cpu"), episodes=100, seed=1000, explore=0.01)
+    path, seconds = train(["cartpole", "--seed", str(seed), "--no-video"], runs)
+    found = scores(path, "best", 100)
     kept = {"mean": found["mean"], "min": found["min"], "checkpoint_step": found["checkpoint_step"]}
     return {"seed": seed, "seconds": seconds} | kept
 
 
 def tabular(task: str, seed: int, runs: Path) -> dict[str, Any]:
-    from agents.saved import load_saved
-    from agents.value_iteration import greedy_policy, policy_value, start_value, value_iteration
-    from aprendiz.run import Run
-
-    path, seconds = train(task, seed, runs)
-    saved = load_saved(Run.open(path), "last", "cpu")
-    table = saved.make_env(1).table()
-    assert table is not None
-    discount = saved.agent.config.discount
-    optimal = start_value(table, value_iteration(table, discount)[0])
-    learned = start_value(table, policy_value(table, greedy_policy(saved.agent.q), discount))  # type: ignore[attr-defined]
-    gap = abs(optimal - learned) / abs(optimal)
-    return {"seed": seed, "optimal": optimal, "learned": learned, "gap": gap, "seconds": seconds}
+    path, seconds = train([task, "--seed", str(seed), "--no-video"], runs)
+    return {"seed": seed} | against_the_optimum(path) | {"seconds": seconds}
 
 
 @dataclass(frozen=True, kw_only=True)

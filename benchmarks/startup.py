@@ -28,6 +28,10 @@ COMMANDS = {
     "generative.train --list": ("-m", "generative.train", "--list"),
     "generative.sample --help": ("-m", "generative.sample", "--help"),
     "generative.evaluate --help": ("-m", "generative.evaluate", "--help"),
+    "language.train --help": ("-m", "language.train", "--help"),
+    "language.train --list": ("-m", "language.train", "--list"),
+    "language.sample --help": ("-m", "language.sample", "--help"),
+    "language.neighbors --help": ("-m", "language.neighbors", "--help"),
     "python, nothing": ("-c", ""),
     "python, import torch": ("-c", "import torch"),
 }

@@ -2,17 +2,14 @@
 
 Speed: chunks over the environment's own transition table, compiled before the clock starts, random numbers included;
 the median of several rounds, agents by turns. Quality: `agents.train TASK --agent AGENT --seed S` as a user types it,
-then the greedy policy of the last table is evaluated exactly (a linear solve) and compared with value iteration.
+then the greedy policy of the last table is evaluated exactly (a linear solve) and compared with value iteration. The
+file of results is written after every run, and what stands in it is not run again.
 
     python -m benchmarks.tabular [--seeds 5] [--rounds 5] [--no-commands]
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aprendiz.cli import main, parse
+from benchmarks.agent_runs import against_the_optimum, finished, train
 from benchmarks.common import BenchmarkOptions, machine, print_table, spread, write_result
 
 AGENTS = ("q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda")
@@ -32,6 +30,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "taxi": ("taxi",),
     "cliff-walking": ("cliff-walking",),
 }
+SPEED_TASKS = ("frozen-lake", "taxi", "cliff-walking")
 MEASURED_ENV_STEPS = 1_000_000
 
 
@@ -63,29 +62,12 @@ def updates_per_second(agent_name: str, task: str, rounds: int) -> dict[str, lis
     return rates
 
 
-def trained(agent_name: str, task: str, seed: int, runs: Path) -> dict[str, Any]:
+def trained(agent_name: str, task: str, seed: int) -> dict[str, Any]:
     """One run through the command, and what its greedy policy is worth."""
-    from agents.saved import load_saved
-    from agents.value_iteration import greedy_policy, policy_value, start_value, value_iteration
-    from aprendiz.run import Run
-
-    words = [*TASKS[task], "--agent", agent_name, "--seed", str(seed), "--wandb", "disabled", "--no-video"]
-    command = [sys.executable, "-m", "agents.train", *words]
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, env=os.environ | {"APRENDIZ_RUNS": str(runs)}, check=True, capture_output=True, text=True
-    )
-    seconds = time.perf_counter() - started
-    found = re.search(rf"{re.escape(str(runs))}/\S+", done.stdout)
-    assert found is not None, done.stdout
-    saved = load_saved(Run.open(Path(found.group())), "last", "cpu")
-    table = saved.make_env(1).table()
-    assert table is not None
-    discount = saved.agent.config.discount
-    optimal = start_value(table, value_iteration(table, discount)[0])
-    learned = start_value(table, policy_value(table, greedy_policy(saved.agent.q), discount))  # type: ignore[attr-defined]
-    gap = (optimal - learned) / abs(optimal)
-    return {"seed": seed, "optimal": optimal, "learned": learned, "gap": gap, "seconds": seconds}
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*TASKS[task], "--agent", agent_name, "--seed", str(seed), "--no-video"]
+        path, seconds = train(words, Path(folder))
+        return {"agent": agent_name, "task": task, "seed": seed} | against_the_optimum(path) | {"seconds": seconds}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,30 +85,36 @@ class Options(BenchmarkOptions):
 
 
 def run(argv: list[str]) -> int:
+    """The command. Returns the exit code."""
     options: Options = parse(Options, argv, prog="python -m benchmarks.tabular", description=__doc__ or "")
-    before = machine()
-    speed: dict[str, dict[str, Any]] = {}
-    rows = [("million updates a second", "frozen-lake", "taxi", "cliff-walking", "the same of processor time", "", "")]
+    before, content = machine(), finished("tabular", options, ("rounds",))
+    speed: dict[str, dict[str, Any]] = content.get("updates_per_second", {})
+    runs: list[dict[str, Any]] = content.get("runs", [])
     for name in options.agents:
-        measured = {}
-        for task in ("frozen-lake", "taxi", "cliff-walking"):
-            rates = updates_per_second(name, task, options.rounds)
-            measured[task] = {kind: spread(values) for kind, values in rates.items()}
-        speed[name] = measured
-        kinds = [rates[kind]["median"] for kind in ("clock", "processor") for rates in measured.values()]
+        if name in speed:
+            continue
+        rates = {task: updates_per_second(name, task, options.rounds) for task in SPEED_TASKS}
+        speed[name] = {task: {kind: spread(values) for kind, values in rate.items()} for task, rate in rates.items()}
+        write_result("tabular", options, {"updates_per_second": speed, "runs": runs}, before)
+    show_speed(speed)
+    for name in options.agents if options.commands else ():
+        for task in options.tasks:
+            for seed in range(1, options.seeds + 1):
+                if not any((one["agent"], one["task"], one["seed"]) == (name, task, seed) for one in runs):
+                    runs.append(trained(name, task, seed))
+                    write_result("tabular", options, {"updates_per_second": speed, "runs": runs}, before)
+            found = [one for one in runs if (one["agent"], one["task"]) == (name, task)]
+            worst, slowest = max(one["gap"] for one in found), max(one["seconds"] for one in found)
+            print(f"{name}, {task}: greatest gap {worst:.2%} of {len(found)}, at most {slowest:.1f} s", flush=True)
+    return 0
+
+
+def show_speed(speed: dict[str, dict[str, Any]]) -> None:
+    rows = [("million updates a second", *SPEED_TASKS, "the same of processor time", "", "")]
+    for name, measured in speed.items():
+        kinds = [measured[task][kind]["median"] for kind in ("clock", "processor") for task in SPEED_TASKS]
         rows.append((name, *(f"{median / 1e6:.2f}" for median in kinds)))
     print_table(rows)
-    quality: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in options.agents if options.commands else ():
-            quality[name] = {}
-            for task in options.tasks:
-                found = [trained(name, task, seed, Path(folder)) for seed in range(1, options.seeds + 1)]
-                quality[name][task] = found
-                worst, slowest = max(one["gap"] for one in found), max(one["seconds"] for one in found)
-                print(f"{name}, {task}: greatest gap {worst:.2%} of {len(found)}, at most {slowest:.1f} s", flush=True)
-    write_result("tabular", options, {"updates_per_second": speed, "quality": quality}, before)
-    return 0
 
 
 if __name__ == "__main__":

@@ -13,6 +13,13 @@ frequent words, WordSim-353 and SimLex-999.
     python -m benchmarks.word2vec --text english.txt.gz --words FOLDER
 
 FOLDER holds questions-words.txt, wordsim353.tsv and simlex999.txt. The text has its words between spaces.
+
+    python -m benchmarks.word2vec --text english.txt.gz --memory
+
+measures something else, and needs neither gensim nor FOLDER: the most memory that `python -m language.train word2vec`
+takes for one pass over a text of `--megabytes`, made by repeating the other one, and over a fifth of that in a single
+line. Each has a process and an empty cache of its own, so that reading, counting and numbering the text are in it, and
+so are PyTorch, the compiler, and the pages of the mapped text that are in memory.
 """
 
 from __future__ import annotations
@@ -20,23 +27,43 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import importlib.util
+import json
 import multiprocessing
+import os
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
+from benchmarks.text_encoding import repeated
 
 SCORES = ("analogies", "wordsim353", "simlex999")
+_TRAIN = """
+import json, sys
+from language.train import run_command
+code = run_command(sys.argv[1:])
+from aprendiz.run import Run
+from benchmarks.word2vec import peak_megabytes
+run = Run.open("latest", "language")
+text, model = run.config["text"], run.config["model"]["hyperparameters"]
+print(json.dumps({
+    "code": code,
+    "peak_megabytes": peak_megabytes(),
+    "tokens": text["sizes"]["train"],
+    "seconds": run.load()["loop"]["elapsed_seconds"],
+    "model_megabytes": 2 * text["spec"]["vocabulary_size"] * -(-model["dimensions"] // 16) * 16 * 4 / 2**20,
+}))
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +72,7 @@ class Options(BenchmarkOptions):
 
     text: Path
     """A text file, gzipped or not, with its words between spaces."""
-    words: Path
+    words: Optional[Path] = None  # noqa: UP045 (tyro's help reads better)
     """Folder of questions-words.txt, wordsim353.tsv and simlex999.txt."""
     architectures: tuple[Literal["skip-gram", "cbow"], ...] = ("skip-gram", "cbow")
     """Which."""
@@ -57,21 +84,30 @@ class Options(BenchmarkOptions):
     """Passes over the text."""
     own_negatives: bool = False
     """Trains ours a second time with negatives drawn for each pair, to see what sharing them costs."""
+    memory: bool = False
+    """Measures the memory that a large text takes, and nothing else."""
+    megabytes: int = 1_000
+    """Size of that text; its single line has a fifth."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.threads < 1 or self.epochs < 1:
             raise ConfigError("--seeds, --threads and --epochs must be at least 1")
+        if self.megabytes < 20:
+            raise ConfigError(f"--megabytes must be at least 20, got {self.megabytes}")
+        if self.words is None and not self.memory:
+            raise ConfigError("--words wants the folder of questions-words.txt, wordsim353.tsv and simlex999.txt")
         for path in (self.text, self.words):
-            if not path.exists():
+            if path is not None and not path.exists():
                 raise ConfigError(f"{path} does not exist")
-        if importlib.util.find_spec("gensim") is None:
+        if not self.memory and importlib.util.find_spec("gensim") is None:
             raise ConfigError('gensim is missing; pip install "gensim==4.4.0"')
 
 
-def scores(vectors: Any, words: Any, folder: Path) -> dict[str, float]:
+def scores(vectors: Any, words: Any, folder: Path | None) -> dict[str, float]:
     """What vectors are worth."""
     from language import word_tasks as tasks
 
+    assert folder is not None
     answers = tasks.answer_analogies(vectors, words, tasks.read_questions(folder / "questions-words.txt")).over()
     result = {"analogies": answers.accuracy, "analogies_asked": answers.asked, "analogies_unknown": answers.unknown}
     for name, file in (("wordsim353", "wordsim353.tsv"), ("simlex999", "simlex999.txt")):
@@ -92,6 +128,7 @@ def ours(options: Options, text: Path, architecture: str, seed: int, own: bool) 
 
     started = time.perf_counter()
     defaults = {key: value for key, value in Word2Vec.text_defaults.items() if key != "min_count"}
+    defaults |= {"tokens": "whitespace", "lower": False}  # as gensim's LineSentence reads
     data = texts.load(f"file:{text}", **defaults, min_count=5)
     assert isinstance(data, TextData)
     opened = time.perf_counter() - started
@@ -164,7 +201,11 @@ def gensim(options: Options, text: Path, architecture: str, seed: int, reads: st
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had resident."""
+    """The most memory that this process has had resident, mapped files included."""
+    try:  # getrusage would count what the process was before it became this one
+        return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
+    except (OSError, IndexError):
+        pass
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
@@ -182,6 +223,45 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     if process.exitcode != 0:
         raise RuntimeError(f"{function.__name__} ended with exit code {process.exitcode}")
     return results.get()
+
+
+def memory(options: Options) -> dict[str, dict[str, float]]:
+    """What one pass over a large text takes, with lines and without."""
+    with gzip.open(options.text) if is_compressed(options.text) else options.text.open("rb") as file:
+        content = file.read()
+    texts = {
+        "lines": (content.rstrip(b"\n") + b"\n", options.megabytes * 10**6),
+        "one line": (b" ".join(content.split()) + b" ", options.megabytes * 10**6 // 5),
+    }
+    found = {}
+    for name, (repeat, size) in texts.items():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "text.txt")
+            repeated(path, repeat, size)
+            arguments = ("--data", f"file:{path}", "--epochs", "1", "--threads", str(options.threads))
+            done = subprocess.run(
+                [sys.executable, "-c", _TRAIN, "word2vec", *arguments, "--device", "cpu", "--wandb", "disabled"],
+                cwd=Path(__file__).resolve().parents[1],
+                env={**os.environ, "APRENDIZ_DATA": f"{folder}/cache", "APRENDIZ_RUNS": f"{folder}/runs"},
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            megabytes = path.stat().st_size / 1e6
+        found[f"{name}, {megabytes:,.0f} MB"] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show_memory(found: Mapping[str, Mapping[str, float]]) -> None:
+    rows = [["text", "words", "s", "peak MB", "model MB", "peak without the model, MB"]]
+    for name, one in found.items():
+        sizes = (one["peak_megabytes"], one["model_megabytes"], one["peak_megabytes"] - one["model_megabytes"])
+        rows.append([name, f"{one['tokens']:,}", f"{one['seconds']:.0f}", *(f"{size:,.0f}" for size in sizes)])
+    print_table(rows)
+
+
+def is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def mean_and_error(values: list[float]) -> dict[str, float]:
@@ -247,11 +327,14 @@ def run(argv: list[str]) -> int:
     """The benchmark."""
     options: Options = parse(Options, argv, prog="python -m benchmarks.word2vec", description=__doc__ or "")
     before = machine()
+    if options.memory:
+        found = memory(options)
+        show_memory(found)
+        write_result("word2vec_memory", options, {"text": options.text.name, "results": found}, before)
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         text = options.text
-        with text.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        if compressed:  # gensim's corpus_file reads plain text only
+        if is_compressed(text):  # gensim's corpus_file reads plain text only
             text = Path(folder) / text.name.removesuffix(".gz")
             with gzip.open(options.text, "rb") as packed, text.open("wb") as plain:
                 shutil.copyfileobj(packed, plain)

@@ -21,6 +21,8 @@ from envs.core import (
     check_num_envs,
     lane_seeds,
 )
+from envs.gymnasium_packages import find_spec, keep_mujoco_from_logging, one_line, translate
+from envs.gymnasium_spaces import observation_of
 from envs.gymnasium_state import load_env, save_env
 
 if TYPE_CHECKING:
@@ -52,8 +54,6 @@ _TABULAR_DEFAULT_ENV_STEPS = 2_000_000
 _RESTORABLE = ("gymnasium.envs.classic_control.", "gymnasium.envs.toy_text.")
 # A game is a function of its first random state and of its actions, and soon played again.
 _REPLAYABLE = ("gymnasium.envs.mujoco.", "minigrid.")
-_PACKAGES = {"box2d": "gymnasium[box2d]", "mujoco": "gymnasium[mujoco]", "minigrid": "minigrid", "vizdoom": "vizdoom"}
-"""Parts of Gymnasium's messages, and what to install."""
 
 
 def plain(name: str, num_envs: int, *, render: bool = False, time_limit_steps: int = 0) -> GymnasiumEnv:
@@ -136,9 +136,9 @@ def constructor_options(gymnasium_id: str) -> dict[str, Any] | None:
     """
     from gymnasium.envs.registration import load_env_creator
 
-    registered = _translate(gymnasium_id, lambda: _registered(gymnasium_id))
+    registered = translate(gymnasium_id, lambda: find_spec(gymnasium_id))
     entry = registered.entry_point
-    creator = _translate(gymnasium_id, lambda: load_env_creator(entry)) if isinstance(entry, str) else entry
+    creator = translate(gymnasium_id, lambda: load_env_creator(entry)) if isinstance(entry, str) else entry
     result: dict[str, Any] = {"time_limit_steps": 0}
     for parameter in inspect.signature(creator).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -188,8 +188,9 @@ class GymnasiumEnv(Env):
             settings["render_mode"] = "rgb_array"
         registered: Any = None
         if make is None:
-            registered = _translate(gymnasium_id, lambda: _registered(gymnasium_id))
-            make = lambda: _translate(gymnasium_id, lambda: gymnasium.make(gymnasium_id, **settings))  # noqa: E731
+            registered = translate(gymnasium_id, lambda: find_spec(gymnasium_id))
+            keep_mujoco_from_logging(registered.entry_point)
+            make = lambda: translate(gymnasium_id, lambda: gymnasium.make(gymnasium_id, **settings))  # noqa: E731
         self._envs = [make() for _ in range(num_envs)]
         if wrap is not None:
             self._envs = [wrap(env) for env in self._envs]
@@ -207,7 +208,7 @@ class GymnasiumEnv(Env):
             action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         else:
             raise EnvError(f"{gymnasium_id} has the action space {actions}; supported: Discrete, and a bounded Box")
-        kind, space, self._convert = _observation(gymnasium_id, first.observation_space)
+        kind, space, self._convert = observation_of(gymnasium_id, first.observation_space)
         self._dtype, self._shape = space.dtype, (num_envs, *(space.shape or ()))
         module = type(self._raw[0]).__module__ + "."
         self.spec = EnvSpec(
@@ -346,7 +347,7 @@ class GymnasiumEnv(Env):
             if not type(self._raw[lane]).__module__.startswith("gymnasium.envs.mujoco."):
                 raise
             hint = "; try again with MUJOCO_GL=egl (or osmesa) in the environment"
-            raise EnvError(f"MuJoCo cannot draw {self.spec.name} here: {_line(error)}{hint}") from error
+            raise EnvError(f"MuJoCo cannot draw {self.spec.name} here: {one_line(error)}{hint}") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Restorable: every plain attribute of each environment and its wrappers, and its random generator; or how each
@@ -404,102 +405,5 @@ class GymnasiumEnv(Env):
             env.close()
 
 
-def _registered(gymnasium_id: str) -> Any:
-    import gymnasium
-
-    if gymnasium_id.startswith("ALE/"):
-        import ale_py
-
-        gymnasium.register_envs(ale_py)
-    return gymnasium.spec(gymnasium_id)
-
-
-def _translate(gymnasium_id: str, function: Callable[[], Any]) -> Any:
-    """What `function` returns; what Gymnasium raises about ids, packages and options becomes one line for the user."""
-    import gymnasium
-
-    try:
-        return function()
-    except gymnasium.error.DependencyNotInstalled as error:
-        said = f"{error} {error.__cause__}".lower()
-        package = next((package for part, package in _PACKAGES.items() if part in said), None)
-        if package is None:
-            entry = str(getattr(gymnasium.registry.get(gymnasium_id), "entry_point", ""))
-            package = next((package for part, package in _PACKAGES.items() if part in entry), None)
-        raise EnvError(f"{gymnasium_id} needs a package that is not installed{_install(package)}") from error
-    except ModuleNotFoundError as error:
-        package = _PACKAGES.get(str(error.name).partition(".")[0])
-        raise EnvError(
-            f"{gymnasium_id} needs the package {error.name}, which is not installed{_install(package)}"
-        ) from error
-    except (gymnasium.error.Error, ImportError) as error:
-        raise EnvError(f"Gymnasium cannot make {gymnasium_id}: {_line(error)}") from error
-    except (TypeError, ValueError, KeyError) as error:
-        raise ConfigError(f"{gymnasium_id} does not take these options: {_line(error)}") from error
-
-
-def import_package(package: str, name: str) -> Any:
-    """The module of an optional package that environment `name` needs. Raises EnvError with the command that installs
-    it."""
-    import importlib
-
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        found = f"{name} needs the package {package}, which cannot be imported"
-        raise EnvError(f"{found}{_install(_PACKAGES[package])}") from error
-
-
-def _install(package: str | None) -> str:
-    return f': pip install "{package}"' if package else ""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
-
-
-def _same(observation: Any) -> Any:
-    return observation
-
-
-def _observation(
-    gymnasium_id: str, space: gymnasium.Space
-) -> tuple[str, gymnasium.Space, Callable[[Any], np.ndarray | int]]:
-    """Kind, our space, and how to turn what the environment shows into an element of it."""
-    from gymnasium.spaces import Box, Discrete, Tuple
-    from gymnasium.spaces.utils import flatten_space
-
-    if isinstance(space, Discrete):
-        start = int(space.start)
-        return "discrete", Discrete(int(space.n)), (_same if start == 0 else lambda seen: seen - start)
-    if isinstance(space, Tuple) and all(isinstance(part, Discrete) for part in space.spaces):
-        parts: list[Any] = list(space.spaces)
-        sizes, starts = [int(part.n) for part in parts], [int(part.start) for part in parts]
-
-        def index(seen: Sequence[int]) -> int:
-            result = 0
-            for value, size, start in zip(seen, sizes, starts, strict=True):
-                result = result * size + int(value) - start
-            return result
-
-        return "discrete", Discrete(int(np.prod(sizes))), index
-    if isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        if len(space.shape) == 2:
-            return "image", Box(0, 255, (1, *space.shape), np.uint8), lambda seen: seen[None]
-        height, width, channels = space.shape
-        if channels in (1, 3, 4):
-            return "image", Box(0, 255, (channels, height, width), np.uint8), lambda seen: seen.transpose(2, 0, 1)
-        return "image", Box(0, 255, space.shape, np.uint8), _same
-    if isinstance(space, Box):
-        if space.dtype == np.float32 and len(space.shape) == 1:
-            return "vector", space, _same
-        flat: Any = flatten_space(space)
-        low, high = flat.low.astype(np.float32), flat.high.astype(np.float32)
-        return "vector", Box(low, high, dtype=np.float32), lambda seen: np.asarray(seen).ravel()
-    raise EnvError(
-        f"{gymnasium_id} has the observation space {space}; supported: Discrete, a Tuple of Discrete, and Box"
-    )

@@ -8,7 +8,8 @@ import gymnasium
 import numpy as np
 
 from aprendiz.errors import ConfigError
-from envs.gymnasium_env import GymnasiumEnv, import_package
+from envs.gymnasium_env import GymnasiumEnv
+from envs.gymnasium_packages import import_package
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aprendiz.errors import ConfigError
-from envs.gymnasium_env import GymnasiumEnv, import_package
+from envs.gymnasium_env import GymnasiumEnv
+from envs.gymnasium_packages import import_package
 
 SCENARIOS = {
     "vizdoom-basic": "basic",
@@ -75,10 +78,12 @@ class Scenario(gymnasium.Env):
     """One game, in a process of its own that ViZDoom starts.
 
     ViZDoom shows no picture of a game that its clock has ended. The clock is turned off therefore, and steps are
-    counted here.
+    counted here. It leaves settings and a folder wherever it is started: it is started in a folder of its own, which
+    goes with it.
     """
 
     def __init__(self, package: Any, scenario: str, frame_skip: int, time_limit_steps: int) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="vizdoom-", ignore_cleanup_errors=True)
         self._game = package.DoomGame()
         self._game.load_config(str(Path(package.scenarios_path) / f"{scenario}.cfg"))
         self._game.set_window_visible(False)
@@ -104,7 +109,8 @@ class Scenario(gymnasium.Env):
         if self._game.is_running():
             self._game.new_episode()
         else:
-            self._game.init()
+            with contextlib.chdir(self._folder.name):  # for the moment in which its process is started
+                self._game.init()
         self._steps = 0
         self._stack = np.zeros_like(self._stack)
         return self._look(), {}
@@ -133,3 +139,4 @@ class Scenario(gymnasium.Env):
 
     def close(self) -> None:
         self._game.close()
+        self._folder.cleanup()

@@ -95,5 +95,6 @@ GENERATIVE = Registry(
             "van den Oord et al. 2016b, NIPS",
         ),
     },
+    "generative models",
 )
 """A name stands for a subclass of `generative.core.GenerativeModel`."""

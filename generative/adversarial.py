@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from aprendiz.device import autocast
+from aprendiz.averages import WeightAverage
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.history import History
 from aprendiz.loop import Source
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state
-from generative.averages import WeightAverage
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
+from generative.gan_losses import real_gradient_penalty
 
 if TYPE_CHECKING:
     from aprendiz.data.core import Dataset, ImageBatch, Images, ImageSpec
@@ -80,6 +81,19 @@ class AdversarialConfig:
             raise ConfigError(f"learning_rate_images must be at least 1, got {self.learning_rate_images}")
         if self.history_images < 0:
             raise ConfigError(f"history_images must be 0 or more, got {self.history_images}")
+
+
+def check_penalty(config: Any) -> None:
+    """Raises ConfigError for a penalty on the discriminator's gradient that has no meaning."""
+    if not 0.0 <= config.gradient_penalty < float("inf"):
+        raise ConfigError(f"gradient_penalty must be 0 or more, got {config.gradient_penalty}")
+    if config.penalty_period_updates < 1:
+        raise ConfigError(f"penalty_period_updates must be at least 1, got {config.penalty_period_updates}")
+    if config.gradient_penalty and config.discriminator_norm == "batch":
+        raise ConfigError(
+            "a gradient_penalty needs a discriminator that judges each image by itself: use discriminator_norm none "
+            "or layer, or gradient_penalty 0"
+        )
 
 
 class AdversarialModel(GenerativeModel):
@@ -185,6 +199,14 @@ class AdversarialModel(GenerativeModel):
         gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
         return nn.utils.get_total_norm(gradients)
 
+    def _penalised(self, loss: Tensor, value: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+        """The discriminator's loss, with the penalty on its gradient at real images where one is due: for games whose
+        configuration has `gradient_penalty` and `penalty_period_updates`. In float32: it is differentiated twice."""
+        period = self.config.penalty_period_updates
+        if self.config.gradient_penalty == 0.0 or self.average.updates % period:
+            return loss
+        return loss + period * self.config.gradient_penalty * real_gradient_penalty(value, real)
+
     def _finish(self, batch: ImageBatch) -> None:
         """After the generator's step: its average, and the step sizes of the next update."""
         self.average.update(self.generator)
@@ -273,7 +295,7 @@ class AdversarialModel(GenerativeModel):
         self.average.load_state_dict(state["average"])
         if self.history:
             self.history.load_state_dict(state["history"])
-        self._random.set_state(state["random"].cpu())
+        load_generator_state(self._random, state["random"])
         self._images = state["images"]
         self._set_learning_rates()
 
@@ -286,6 +308,6 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, generator: torch.Generator, d
     real, fake = real.flatten(1), fake.flatten(1)
     axes = torch.randn(real.shape[1], directions, generator=generator)
     axes = axes / axes.norm(dim=0)
-    levels = torch.linspace(0, 1, min(len(real), len(fake)))
+    levels = torch.linspace(0, 1, max(len(real), len(fake)))
     a, b = (torch.quantile(images @ axes, levels, dim=0) for images in (real, fake))  # [levels, directions]
     return float((a - b).abs().mean())

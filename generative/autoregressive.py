@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from aprendiz.device import autocast
+from aprendiz.averages import WeightAverage
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop
-from generative.averages import WeightAverage
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.elbo import binarised
 from generative.masked import Canvas, bits_per_dimension, centred, draw, log_mass, quantised
@@ -137,7 +137,7 @@ class AutoregressiveModel(GenerativeModel):
             self.optimizer = adam(parameters, config.learning_rate, 1e-8, self.device)
         else:
             self.optimizer = rmsprop(parameters, config.learning_rate, 0.95, 1e-8, self.device)
-        self._generator = torch_generator(seed, Purpose.LEARNING)
+        self._generator = torch_generator(seed, Purpose.LEARNING, self.device)
         self._images = 0
 
     def _build(self) -> AutoregressiveNetwork:
@@ -189,7 +189,7 @@ class AutoregressiveModel(GenerativeModel):
     @property
     def _evaluated(self) -> AutoregressiveNetwork:
         """The network that is evaluated and draws."""
-        return self.average.network if self.config.average_decay > 0.0 else self.network  # type: ignore[return-value]
+        return self.average.network if self.config.average_decay > 0.0 else self.network
 
     @torch.no_grad()
     def _log_mass(self, pixels: Tensor, condition: Tensor | None) -> Tensor:
@@ -197,7 +197,7 @@ class AutoregressiveModel(GenerativeModel):
 
     def log_likelihood(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Exact log p of the bits (drawn by the generator, where they are drawn) or levels of images, nats [B]."""
-        return self._log_mass(self._pixels(images, generator), None)
+        return self._log_mass(self._pixels(images.to(self.device), generator), None)
 
     def validate(self, images: Images, generator: torch.Generator, judge: Judge | None = None) -> dict[str, float]:
         measured = self._means(images, min(len(images), VALIDATED), generator, everything=False)
@@ -266,5 +266,5 @@ class AutoregressiveModel(GenerativeModel):
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         load_optimizer_state(self.optimizer, state["optimizer"])
-        self._generator.set_state(state["generator"].cpu())
+        load_generator_state(self._generator, state["generator"])
         self._images = state["images"]

@@ -11,7 +11,7 @@ what is a probability follows Hinton, "A practical guide to training restricted 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Reversible, Sequence
 from typing import Any
 
 import torch
@@ -69,7 +69,11 @@ class Machine(nn.Module):
         return energy + 0.5 * visible.square().sum(1) if self.gaussian else energy
 
     def log_partition(self, base_bias: Tensor, generator: torch.Generator, *, chains: int, steps: int) -> LogPartition:
-        """log Z: exact where one layer is small enough, else by annealed importance sampling."""
+        """log Z: exact where one layer is small enough, else by annealed importance sampling.
+
+        The generator may live on another device than the machine: it seeds one that lives there.
+        """
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         weight, visible_bias, hidden_bias = (p.detach() for p in (self.weight, self.visible_bias, self.hidden_bias))
         if can_sum(weight.shape[0], weight.shape[1], self.gaussian):
             value = exact_log_partition(weight, visible_bias, hidden_bias, self.gaussian)
@@ -79,7 +83,7 @@ class Machine(nn.Module):
             visible_bias,
             hidden_bias,
             base_bias,
-            generator,
+            torch.Generator(weight.device).manual_seed(seed),
             chains=chains,
             steps=steps,
             gaussian=self.gaussian,
@@ -204,6 +208,20 @@ def chain_start(base_bias: Tensor, count: int, generator: torch.Generator, gauss
     if gaussian:
         return means + torch.randn(means.shape, generator=generator, device=generator.device).to(means)
     return coins(means, generator)
+
+
+def raised(machines: Iterable[Machine], states: Tensor) -> Tensor:
+    """Hidden probabilities of the last of some machines, one on top of the other: [B, D] to [B, H]."""
+    for machine in machines:
+        states = machine.hidden_probabilities(states)
+    return states
+
+
+def lowered(machines: Reversible[Machine], states: Tensor) -> Tensor:
+    """Means, layer by layer down to the first machine's visible units: [B, H] to [B, D]."""
+    for machine in reversed(machines):
+        states = machine.visible_means(states)
+    return states
 
 
 def unnormalised_bound(machines: Sequence[Machine], visible: Tensor, generator: torch.Generator) -> Tensor:

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aprendiz.backbones import activation_module
+from aprendiz.device import load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.optim import adam, cosine_schedule, load_optimizer_state
 from generative.code_density import CodeDensity
 from generative.coding_networks import Codec
-from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
+from generative.core import GenerativeModel, Purpose, derived_seed, evaluating, torch_generator
 from generative.exciting_inputs import filters_of
 from generative.penalties import ReconstructionLoss, reconstruction_loss
 
@@ -198,10 +199,11 @@ class CodecModel(GenerativeModel):
     def _measured(self, images: Images, generator: torch.Generator, limit: int) -> dict[str, float]:
         totals: dict[str, float] = {}
         count = 0
-        for chunk in chunks(images, limit, self.device):
-            count += len(chunk)
-            for name, value in self._measures(chunk, generator).items():
-                totals[name] = totals.get(name, 0.0) + float(value) * len(chunk)
+        with evaluating(self.network):
+            for chunk in chunks(images, limit, self.device):
+                count += len(chunk)
+                for name, value in self._measures(chunk, generator).items():
+                    totals[name] = totals.get(name, 0.0) + float(value) * len(chunk)
         return {name: total / count for name, total in totals.items()}
 
     def validate(self, images: Images, generator: torch.Generator, judge: Judge | None = None) -> dict[str, float]:
@@ -229,18 +231,21 @@ class CodecModel(GenerativeModel):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        return self.network.encode(images.to(self.device)).float()
+        with evaluating(self.network):
+            return self.network.encode(images.to(self.device)).float()
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        return self._output(self.network.decode(codes.to(self.device)).float())
+        with evaluating(self.network):
+            return self._output(self.network.decode(codes.to(self.device)).float())
 
     def reconstruct(self, images: Tensor) -> Tensor:
         return self.decode(self.encode(images))
 
     def filters(self) -> Tensor:
         """Of the first layer where it is dense (w / ||w||), otherwise of the code (by ascent)."""
-        return filters_of(self.network.encoder, self.network.encode, self.network.code_size, self.spec)
+        with evaluating(self.network):
+            return filters_of(self.network.encoder, self.network.encode, self.network.code_size, self.spec)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"network": self.network}
@@ -259,5 +264,5 @@ class CodecModel(GenerativeModel):
         self.network.load_state_dict(state["network"])
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.density.load_state_dict(state["density"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self._images, self._updates = state["images"], state["updates"]

@@ -37,9 +37,9 @@ class ContractiveConfig(CodecConfig):
     contraction_weight: float = 0.1
     """Factor of the squared Frobenius norm of the encoder's Jacobian (lambda; chosen by validation in the paper)."""
     jacobian: Literal["auto", "exact", "estimated"] = "auto"
-    """How the norm is had: exactly, by one backward pass for each code unit; estimated without bias by random signs
-    (Hutchinson 1989). auto: in closed form (Rifai et al. 2011, equation 9) for one dense layer of sigmoid units,
-    estimated for all other encoders."""
+    """How the norm is had: estimated without bias by random signs (Hutchinson 1989), or exactly, by one backward pass
+    for each code unit. For one dense layer of sigmoid units both auto and exact take the closed form (Rifai et al.
+    2011, equation 9); for all other encoders auto estimates."""
     jacobian_probes: int = 1
     """Draws of random signs an image, where it is estimated."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -142,6 +143,20 @@ class GenerativeModel:
 
     def _abilities(self) -> str:
         return ", ".join(sorted({"sample", *self.abilities} - {"labels"}))
+
+
+@contextlib.contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Within it networks are in evaluation mode, after it as they were: a backbone that normalises by the batch, or
+    drops units, while it learns does neither where its codes are asked for."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 class Purpose(IntEnum):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
+from aprendiz.device import load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.boltzmann import (
@@ -30,7 +31,9 @@ from generative.boltzmann import (
     copy_machine,
     falling_rate,
     log_odds,
+    lowered,
     pseudo_log_likelihood,
+    raised,
     unnormalised_bound,
 )
 from generative.core import GenerativeModel, Purpose, torch_generator
@@ -85,7 +88,8 @@ class DBNConfig(StagedConfig):
     learning_rate: float = 0.1
     """Step size of the machines at the start, of mean gradients; falls linearly to a tenth."""
     momentum: float = 0.9
-    """Momentum after the first tenth of a machine's training, 0.5 before (Hinton 2010, section 9)."""
+    """Momentum after the first tenth of a machine's training, at most 0.5 before (Hinton 2010, section 9). 0 for
+    persistent chains, which it drives away from the data."""
     machine_weight_decay: float = 2e-4
     """L2 penalty on the machines' weights (Hinton and Salakhutdinov 2006, supporting material)."""
     sample_steps: int = 1_000
@@ -168,7 +172,16 @@ class DBN(GenerativeModel):
         )
         presets = {"default": base}
         if labelled:
-            presets["generate"] = dataclasses.replace(base, fine_tune="none")
+            # Chains that go on are what a top machine that is drawn from needs; one step from the data is not enough.
+            presets["generate"] = dataclasses.replace(
+                base,
+                hidden=(500, 1000) if large else (100, 200),
+                fine_tune="none",
+                persistent=True,
+                momentum=0.0,
+                learning_rate=base.learning_rate / 2,
+                upward="samples",
+            )
             presets["few-labels"] = dataclasses.replace(base, labels=max(100, len(spec.classes)), pretrain_share=0.9)
         # The sizes of Hinton et al. 2006, without dropout and without an average.
         presets["paper"] = dataclasses.replace(
@@ -218,7 +231,7 @@ class DBN(GenerativeModel):
         metrics = self.trainer.step(
             data,
             falling_rate(config.learning_rate, 0.1, config.pretrain_images, self._seen),
-            0.5 if self._seen < config.pretrain_images // 10 else config.momentum,
+            min(0.5, config.momentum) if self._seen < config.pretrain_images // 10 else config.momentum,
         )
         self._seen += len(images)
         return metrics["reconstruction_error"]
@@ -318,14 +331,7 @@ class DBN(GenerativeModel):
             for start in range(0, len(images), 1_000):
                 visible = self._states(flat(images, slice(start, start + 1_000), self.device), generator)
                 total += float(unnormalised_bound(self._stack(), visible, generator).sum())
-            mean = total / len(images)
-            metrics |= {
-                "log_likelihood_bound": mean - log_z.value,
-                "log_likelihood_bound_low": mean - log_z.high,
-                "log_likelihood_bound_high": mean - log_z.low,
-                "log_partition": log_z.value,
-                "log_partition_exact": float(log_z.exact),
-            }
+            metrics |= log_z.likelihoods("log_likelihood_bound", total / len(images))
         return metrics
 
     @torch.no_grad()
@@ -340,11 +346,8 @@ class DBN(GenerativeModel):
         return images if self.config.visible == "gaussian" else coins(images, generator)
 
     def _log_partition(self, generator: torch.Generator) -> LogPartition:
-        config = self.config
-        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        own = torch.Generator(self.device).manual_seed(seed)
-        top = self._machine(-1)
-        return top.log_partition(self.base_biases[-1], own, chains=config.ais_chains, steps=config.ais_temperatures)
+        chains, steps = self.config.ais_chains, self.config.ais_temperatures
+        return self._machine(-1).log_partition(self.base_biases[-1], generator, chains=chains, steps=steps)
 
     @torch.no_grad()
     def latents(self, count: int, generator: torch.Generator) -> Tensor:
@@ -370,28 +373,17 @@ class DBN(GenerativeModel):
             for layer in self.tuned.evaluated.layers:
                 states = layer(states)
             return states
-        return self._raised(states.flatten(1))
-
-    def _raised(self, states: Tensor) -> Tensor:
-        """Pixels [B, D] to the hidden probabilities of the top machine."""
-        for machine in self._stack():
-            states = machine.hidden_probabilities(states)
-        return states
+        return raised(self._stack(), states.flatten(1))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Means layer by layer down, of states or probabilities [B, D] of the top machine's hidden units."""
-        states = codes.to(self.device)
-        for machine in reversed(self._stack()):
-            states = machine.visible_means(states)
-        return states.reshape(-1, *self.spec.shape)
+        return lowered(self._stack(), codes.to(self.device)).reshape(-1, *self.spec.shape)
 
+    @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
         """Up and down again through the machines, also where a classifier without pre-training encodes otherwise."""
-        states = images.to(self.device).flatten(1)
-        with torch.no_grad():
-            states = self._raised(states)
-        return self.decode(states)
+        return self.decode(raised(self._stack(), images.to(self.device).flatten(1)))
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
@@ -423,7 +415,7 @@ class DBN(GenerativeModel):
             bias.copy_(saved)
         if self.tuned is not None:
             self.tuned.load_state_dict(state["tuned"])
-        self.generator.set_state(state["generator"])
+        load_generator_state(self.generator, state["generator"])
         self.stage, self._seen = state["stage"], state["seen"]
         self.trainer = None
         if state["trainer"] is not None:

@@ -111,12 +111,13 @@ class DenoisingAutoencoder(CodecModel):
     def sample(self, count: int, generator: torch.Generator, labels: Tensor | None = None) -> Tensor:
         """Decoded codes of the fitted density; with `sampling` "chain", then `chain_steps` of corrupting and
         reconstructing (Bengio et al. 2013, "Generalized denoising auto-encoders", equation 3), the last one shown as
-        the mean of its pixels."""
+        the mean of its pixels. What the cross-entropy has learned is a probability of each pixel, of which bits are
+        drawn between steps; the squared error gives a mean without a spread, which is taken as it is."""
         images = super().sample(count, generator)
         if self.config.sampling == "density":
             return images
         for step in range(self.config.chain_steps):
-            if self.spec.unit_interval and step > 0:
+            if self.config.loss == "cross-entropy" and step > 0:
                 images = torch.bernoulli(images, generator=generator)
             images = corrupt(images, self.config.noise, self.config.noise_level, generator)
             images = self.reconstruct(images).cpu()

@@ -88,9 +88,9 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     for name, value in metrics.items():
         if name.startswith("floor_") and name.removeprefix("floor_") in metrics:
             continue
-        text = "not finite" if value is None else f"{value:.5g}"
         floor = metrics.get(f"floor_{name}")
-        rows.append((name.replace("_", " "), text if floor is None else f"{text}   (training images: {floor:.5g})"))
+        text = _number(value) + ("" if floor is None else f"   (training images: {_number(floor)})")
+        rows.append((name.replace("_", " "), text))
     if result["class_shares"]:
         rows.append(("class shares", ", ".join(f"{one} {share:.1%}" for one, share in result["class_shares"].items())))
     rows.append(("scored on", f"{protocol['images']:,} {protocol['split']} images"))
@@ -101,6 +101,13 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("extractor", f"{protocol['extractor']}, sha256 {protocol['extractor_sha256'][:12]}"))
         rows.append(("", f"which names {right:.2%} of the validation images rightly"))
     return [*rows, *(("note", note) for note in result["notes"])]
+
+
+def _number(value: float | None) -> str:
+    """Five digits, or all of a whole number, such as a seed."""
+    if value is None:
+        return "not finite"
+    return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.5g}"
 
 
 def _show(run: Run, result: dict[str, Any]) -> None:

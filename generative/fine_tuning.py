@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
+from aprendiz.averages import WeightAverage
 from aprendiz.backbones import MLP
 from aprendiz.data.core import ImageSpec
 from aprendiz.device import autocast
 from aprendiz.errors import ConfigError
 from aprendiz.optim import linear_schedule, load_optimizer_state
-from generative.averages import WeightAverage
 from generative.staged import Stage, stage_boundaries
 
 if TYPE_CHECKING:
@@ -68,9 +68,10 @@ class StagedConfig:
     dropout: float = 0.5
     """Share of hidden units that are dropped while the classifier learns (the same)."""
     input_noise: float = 0.0
-    """Standard deviation of Gaussian noise on the pixels while the classifier learns, as a share of their range."""
+    """Standard deviation of Gaussian noise on the pixels while the classifier learns, in units of the scaled pixels."""
     max_norm: float | None = None
-    """Bound on the norm of the weights that enter a unit, while fine-tuning (Srivastava et al. 2014, section 5.1)."""
+    """Bound on the norm of the weights that enter a hidden unit, while fine-tuning (Srivastava et al. 2014, section
+    5.1)."""
     weight_decay: float = 0.0
     """Decoupled weight decay of fine-tuning (Loshchilov and Hutter 2019), relative to the learning rate."""
     ema_decay: float | None = 0.999

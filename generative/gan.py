@@ -10,15 +10,15 @@ Paper: Goodfellow et al., "Generative Adversarial Nets", NIPS 2014, algorithm 1;
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from aprendiz import BACKBONES
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.adversarial import AdversarialConfig, AdversarialModel
+from generative.coding_networks import build_backbone
 from generative.gan_losses import discriminator_loss, minimax_generator_loss, non_saturating_generator_loss
 from generative.gan_networks import DenseGenerator, Maxout, dropout
 
@@ -28,8 +28,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class GANConfig(AdversarialConfig):
-    """Hyperparameters of GAN and NonSaturatingGAN."""
+    """Hyperparameters of GAN and NonSaturatingGAN. The defaults are ours, by validation images of MNIST."""
 
+    latent_dimensions: int = 32
+    """Numbers in a latent vector, each from N(0, 1) (ours; 100 in mnist.yaml)."""
+    generator_learning_rate: float = 1e-3
+    """Step size of the generator's optimiser at first (ours)."""
+    discriminator_learning_rate: float = 4e-4
+    """Step size of the discriminator's optimiser at first (ours)."""
+    final_learning_rate: float = 0.1
+    """What both step sizes are multiplied by at the end of `learning_rate_images`; 1 keeps them as they are."""
+    adam_beta1: float = 0.0
+    """Decay of Adam's mean gradient: no momentum (Karras et al. 2018, appendix A.1)."""
+    adam_beta2: float = 0.99
+    """Decay of Adam's mean squared gradient (Karras et al. 2018, appendix A.1; 0.999 in Kingma and Ba 2015)."""
     generator_hidden: tuple[int, ...] = (512, 512)
     """Rectified units of each of the generator's hidden layers (ours; twice 1,200 in mnist.yaml)."""
     generator_batch_norm: bool = True
@@ -39,7 +51,7 @@ class GANConfig(AdversarialConfig):
     backbone: str = "mlp"
     """Network under the discriminator's logit, by its registered name; reads images in [0, 1]."""
     backbone_hidden: tuple[int, ...] = (512, 256)
-    """Units of each hidden layer of the backbone `mlp` (ours)."""
+    """Units of each hidden layer of a backbone that has the option, as `mlp` does (ours)."""
     optimizer: Literal["adam", "sgd"] = "adam"
     """Adam, or the paper's gradient descent with momentum."""
     momentum: float = 0.5
@@ -55,6 +67,7 @@ class GANConfig(AdversarialConfig):
 
 
 PAPER = GANConfig(
+    latent_dimensions=100,
     batch_size=100,
     generator_hidden=(1200, 1200),
     generator_batch_norm=False,
@@ -62,6 +75,7 @@ PAPER = GANConfig(
     optimizer="sgd",
     generator_learning_rate=0.1,
     discriminator_learning_rate=0.1,
+    final_learning_rate=1.0,
     average_decay=0.0,
 )
 """The authors' mnist.yaml."""
@@ -90,9 +104,8 @@ class BackboneDiscriminator(nn.Module):
 
     def __init__(self, name: str, spec: ImageSpec, hidden: tuple[int, ...]) -> None:
         super().__init__()
-        options: dict[str, Any] = {"hidden": hidden} if name == "mlp" else {}
-        self.backbone = BACKBONES.get(name)(spec.space, **options)
-        self.logit = nn.Linear(self.backbone.features, 1)
+        self.backbone = build_backbone(name, spec.space, hidden=hidden)
+        self.logit = nn.Linear(int(self.backbone.features), 1)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logit(self.backbone(images.float())).squeeze(1)

@@ -41,6 +41,17 @@ def non_saturating_generator_loss(fake_logits: Tensor) -> Tensor:
     return F.softplus(-fake_logits.float()).mean()
 
 
+def real_gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """E[|gradient of D's logit with respect to x|^2] / 2 over real images x [B, ...], the norm over all but the batch.
+
+    Mescheder, Geiger and Nowozin (2018), equation 9 (R1), without its factor gamma: it keeps the discriminator from
+    leaving an equilibrium once it is there. No image's logit may depend on the others (batch normalisation).
+    """
+    images = real.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(images).sum(), images, create_graph=True)
+    return gradient.flatten(1).float().square().sum(dim=1).mean() / 2
+
+
 def wasserstein_critic_loss(real_values: Tensor, fake_values: Tensor) -> Tensor:
     """E[f(G(z))] - E[f(x)]: the critic's values [B] of real and [B'] of generated images.
 

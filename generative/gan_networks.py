@@ -24,8 +24,9 @@ WIDEST = 8
 
 
 def doublings(spec: ImageSpec) -> int:
-    """How often a grid of about 4x4 is doubled to reach the image, at least twice: 28x28 from 7x7, 64x64 from 4x4."""
-    return max(2, int(math.log2(min(spec.height, spec.width) / 4)))
+    """How often a grid of about 4x4 is doubled to reach the image, at least twice: 8x8 from 2x2, 28x28 and 32x32 from
+    4x4. Fewer layers see too little of a picture at once: with a grid of 7x7 digits stay scribbles."""
+    return max(2, round(math.log2(min(spec.height, spec.width) / 4)))
 
 
 def _norm(kind: Norm, channels: int) -> list[nn.Module]:

@@ -306,7 +306,7 @@ class GatedPixelCNN(AutoregressiveModel):
 
         A conditional model sums over the labels: log p(x) = log (1/Y sum_y p(x | y)), all Y of them as likely.
         """
-        pixels = self._pixels(images, generator)
+        pixels = self._pixels(images.to(self.device), generator)
         return self._marginal(self._log_mass_by_label(pixels)) if self._classes else self._log_mass(pixels, None)
 
     def _log_mass_by_label(self, pixels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from aprendiz import DATASETS, data
 from aprendiz.data.pictures import UnreadableError, decode, list_pictures, quiet_pillow
-from aprendiz.errors import ConfigError
+from aprendiz.errors import ConfigError, UnknownNameError
 
 if TYPE_CHECKING:
     from aprendiz.data.core import Dataset, ImageSpec
@@ -68,15 +69,20 @@ def read_picture(path: Path, spec: ImageSpec) -> Tensor:
 
 def _data_set(saved: SavedModel, word: str) -> Dataset | None:
     """The data set of that name: the run's own with the run's options. None where the word names files."""
-    own = saved.run.config["data"]["name"]
-    if Path(word).expanduser().exists() and word not in (own, saved.run.task):
-        return None
-    if word in (own, saved.run.task):
+    own, task = saved.run.config["data"]["name"], saved.run.task
+    there = Path(word).expanduser().exists()
+    # A folder that is there is meant itself, though the run's own folder may have the same last name.
+    if word == own or (word == task and not (there and own.startswith("folder:"))):
         return saved.dataset
-    if not (word.startswith("folder:") or ":" in word or word.lower().replace("_", "-") in DATASETS.names()):
+    if there:
+        return None
+    if not (":" in word or word.lower().replace("_", "-") in DATASETS.names()):
         if "/" in word or "." in word:
             raise ConfigError(f"there is no file or folder {word}; name pictures, a folder, an .npy file or a data set")
-        DATASETS.canonical(word)  # raises, with the closest names
+        try:
+            DATASETS.canonical(word)
+        except UnknownNameError as error:  # it names the closest
+            raise ConfigError(f"there is no file or folder {word}, nor a data set: {error}") from error
     dataset = data.load(word)
     if dataset.spec.shape != saved.spec.shape:
         raise ConfigError(
@@ -94,14 +100,12 @@ def _read(path: Path, spec: ImageSpec) -> Tensor:
         for name in names:
             try:
                 pictures.append(read_picture(path / name, spec))
-            except ConfigError:
-                skipped.append(name)
+            except ConfigError as error:
+                skipped.append(f"{name} ({error.__cause__})")
         if skipped:
-            import sys
-
-            print(
-                f"warning: {len(skipped)} files in {path} could not be read: {', '.join(skipped[:20])}", file=sys.stderr
-            )
+            more = f", and {len(skipped) - 20} more" if len(skipped) > 20 else ""
+            text = f"warning: {len(skipped)} files in {path} could not be read: {', '.join(skipped[:20])}{more}"
+            print(text.encode(errors="backslashreplace").decode(), file=sys.stderr)
         if not pictures:
             raise ConfigError(f"no picture in {path} can be read")
         return torch.stack(pictures)

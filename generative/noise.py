@@ -37,7 +37,7 @@ def corrupt(images: Tensor, kind: Noise, level: float, generator: torch.Generato
 
 def mask(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Each number of [B, ...] is set to 0 with probability `share`, apart from all others (masking noise, MN)."""
-    return images * (_uniform(images, generator) >= share)
+    return _uniform(images, generator).ge_(share).mul_(images)  # in place, which is faster than a product with booleans
 
 
 def salt_and_pepper(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

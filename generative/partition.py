@@ -38,6 +38,16 @@ class LogPartition:
     """Three standard errors above."""
     exact: bool
 
+    def likelihoods(self, name: str, unnormalised: float) -> dict[str, float]:
+        """Metrics of images whose mean log p*(v), in nats, is `unnormalised`: `name`, its error bar, and log Z.
+
+        Where Z may be 0 for all that the estimate knows, the bar has no upper end, and none is given.
+        """
+        metrics = {name: unnormalised - self.value, f"{name}_low": unnormalised - self.high}
+        if math.isfinite(self.low):
+            metrics[f"{name}_high"] = unnormalised - self.low
+        return metrics | {"log_partition": self.value, "log_partition_exact": float(self.exact)}
+
     @property
     def method(self) -> str:
         """How it was found, for reports."""

@@ -133,6 +133,9 @@ def interpolate(saved: SavedModel, start: str, end: str, steps: int) -> Tensor:
         between = along_sphere if standard_normal(saved) else torch.lerp
     else:
         saved.require("encode", "--interpolate between given images")
+        for text in (start, end):
+            if not text.removeprefix("test:").isdecimal() and not Path(text).expanduser().is_file():
+                raise ConfigError(f"--interpolate {text}: neither a number nor a picture file")
         images = torch.stack([_given_image(saved, text) for text in (start, end)])
         with torch.no_grad():
             ends = list(model.encode(images.to(model.device)).float().cpu())
@@ -184,10 +187,7 @@ def _given_image(saved: SavedModel, text: str) -> Any:
 
     number = text.removeprefix("test:")
     if not number.isdecimal():
-        path = Path(text).expanduser()
-        if not path.is_file():
-            raise ConfigError(f"--interpolate {text}: neither a number nor a picture file")
-        return saved.scaling.to_model(read_picture(path, saved.spec)[None])[0]
+        return saved.scaling.to_model(read_picture(Path(text).expanduser(), saved.spec)[None])[0]
     test = saved.dataset.test
     if int(number) >= len(test):
         raise ConfigError(f"--interpolate {text}: {saved.run.task} has test images 0 to {len(test) - 1}")

@@ -17,20 +17,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from aprendiz import BACKBONES
-from aprendiz.backbones import ACTIVATIONS
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
-from aprendiz.device import autocast
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from generative.code_density import CodeDensity
-from generative.core import GenerativeModel, Purpose, torch_generator
+from generative.core import GenerativeModel, Purpose, evaluating, torch_generator
 from generative.exciting_inputs import filters_of
 from generative.fine_tuning import (
     FINE_TUNE,
@@ -43,6 +38,7 @@ from generative.fine_tuning import (
     require_labels,
 )
 from generative.noise import Noise, check_noise, corrupt, mask
+from generative.stacked_layers import code_kind, distance, make_layers, squashed
 from generative.staged import StagedSource
 
 if TYPE_CHECKING:
@@ -64,7 +60,7 @@ class StackedConfig(StagedConfig):
     """Units of each layer (Vincent et al. 2010, section 6: three of 1,000 to 2,000). The first number counts for mlp
     alone: other backbones have their own width."""
     activation: Literal["relu", "sigmoid", "tanh"] = "relu"
-    """Nonlinearity of the dense layers (sigmoid in Vincent et al. 2010)."""
+    """Nonlinearity of the dense layers, and of a backbone that has the option (sigmoid in Vincent et al. 2010)."""
     fine_tune: Literal["reconstruct", "classify"] = "reconstruct"
     """What the last stage learns: to reconstruct the images through all layers, or their labels."""
     noise: Noise = "masking"
@@ -84,8 +80,10 @@ class StackedConfig(StagedConfig):
         check_noise("masking", self.code_noise_level)
         if not self.hidden or min(self.hidden) < 1:
             raise ConfigError(f"hidden must be at least one number, each at least 1, got {self.hidden}")
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if self.activation not in ("relu", "sigmoid", "tanh"):
+            raise ConfigError(f"activation must be relu, sigmoid or tanh, got {self.activation!r}")
+        if self.fine_tune not in ("reconstruct", "classify"):
+            raise ConfigError(f"fine_tune must be reconstruct or classify, got {self.fine_tune!r}")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
         if not 0.0 < self.learning_rate < float("inf"):
@@ -222,9 +220,10 @@ class StackedAutoencoder(GenerativeModel):
     def _layer_loss(self, layer: int, images: Tensor) -> Tensor:
         """Of one denoising autoencoder, on the clean code of the frozen layers below it."""
         config = self.config
-        with torch.no_grad():
+        below = self.encoders[:layer]
+        with torch.no_grad(), evaluating(below):
             clean = images
-            for encoder in self.encoders[:layer]:
+            for encoder in below:
                 clean = encoder(clean).float()
         if layer == 0:
             spoilt = corrupt(clean, config.noise, config.noise_level, self.generator)
@@ -259,7 +258,7 @@ class StackedAutoencoder(GenerativeModel):
 
     @torch.no_grad()
     def _codes(self, images: Tensor) -> Tensor:
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.precision), evaluating(self.encoders):
             return self._encoded(self.encoders, images.to(self.device)).float()
 
     def validate(self, images: Images, generator: torch.Generator, judge: Judge | None = None) -> dict[str, float]:
@@ -278,11 +277,9 @@ class StackedAutoencoder(GenerativeModel):
     @torch.no_grad()
     def _measured(self, images: Images, count: int) -> dict[str, float]:
         error = 0.0
-        self.encoders.eval()
         for start in range(0, count, 500):
             batch = images.scaled(slice(start, min(start + 500, count))).to(self.device)
             error += float((self.reconstruct(batch) - batch).square().sum()) / count
-        self.encoders.train()
         metrics = {"reconstruction_error": error, "score": -error}
         if self.tuned is not None and self.stage == FINE_TUNE:
             metrics |= accuracy_metrics(self.classify, images, count)
@@ -323,7 +320,8 @@ class StackedAutoencoder(GenerativeModel):
         """Of the first layer's units."""
         layers = self.encoders if self.tuned is None or self.config.pretrain else self.tuned.evaluated.layers
         units = int(layers[0].features)  # type: ignore[arg-type]
-        return filters_of(layers[0], layers[0], units, self.spec)
+        with evaluating(layers):
+            return filters_of(layers[0], layers[0], units, self.spec)
 
     def modules(self) -> dict[str, nn.Module]:
         networks: dict[str, nn.Module] = {"encoders": self.encoders, "decoders": self.decoders}
@@ -347,59 +345,9 @@ class StackedAutoencoder(GenerativeModel):
         self.density.load_state_dict(state["density"])
         if self.tuned is not None:
             self.tuned.load_state_dict(state["tuned"])
-        self.generator.set_state(state["generator"])
+        load_generator_state(self.generator, state["generator"])
         self.stage, self._updates = state["stage"], state["updates"]
         self.optimizer = None
         if state["optimizer"] is not None:
             self.optimizer = self._make_optimizer()
             self.optimizer.load_state_dict(state["optimizer"])
-
-
-def make_layers(
-    backbone: str, spec: ImageSpec, hidden: tuple[int, ...], activation: str, generator: torch.Generator
-) -> nn.ModuleList:
-    """The backbone on the images and dense layers on top of it, each a backbone of its own with `features`.
-
-    Dense layers are initialised for their activation; another backbone keeps what it starts with.
-    """
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        kind = BACKBONES.get(backbone)
-        dense = BACKBONES.get("mlp")
-        if kind is dense:
-            layers = [dense(spec.space, hidden=hidden[:1], activation=activation)]
-            initialize(layers[0], activation, generator)
-        else:
-            layers = [kind(spec.space)]
-        for units in hidden[1:]:
-            below = Box(-np.inf, np.inf, (int(layers[-1].features),), np.float32)
-            layers.append(dense(below, hidden=(units,), activation=activation))
-            initialize(layers[-1], activation, generator)
-    return nn.ModuleList(layers)
-
-
-def code_kind(encoder: nn.Module, activation: str) -> str:
-    """The nonlinearity that codes have come out of: known of dense layers, "linear" of other backbones."""
-    return activation if type(encoder) is BACKBONES.get("mlp") else "linear"
-
-
-def squashed(kind: str, values: Tensor) -> Tensor:
-    """A decoder's output through the nonlinearity of what it stands for."""
-    if kind == "sigmoid":
-        return torch.sigmoid(values)
-    if kind == "tanh":
-        return torch.tanh(values)
-    return F.relu(values) if kind == "relu" else values
-
-
-def distance(kind: str, raw: Tensor, clean: Tensor) -> Tensor:
-    """Reconstruction loss, summed over units and averaged over images; raw output and target [B, D].
-
-    Cross-entropy for numbers in [0, 1] (Vincent et al. 2010, equation 3), else half the squared error; for rectified
-    codes of the raw output, whose gradient does not vanish below 0.
-    """
-    if kind == "sigmoid":
-        return F.binary_cross_entropy_with_logits(raw, clean, reduction="sum") / len(clean)
-    output = torch.tanh(raw) if kind == "tanh" else raw
-    return 0.5 * (output - clean).square().sum() / len(clean)

@@ -8,8 +8,9 @@ down, so that continuing a run never moves anything.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional, get_args
 
 from aprendiz import BACKBONES, DATASETS
 from aprendiz.cli import Section, flat, given, main, parse, parse_known, print_list, registry_section
@@ -87,6 +88,7 @@ class Order(NamedTuple):
     hyperparameters: Any
     dataset: Dataset
     data_options: dict[str, Any]
+    """What the data set made of its options: what it measured (whether pictures fit in memory) is decided once."""
     augment: Augment
     """How training images are varied."""
 
@@ -124,7 +126,8 @@ def parse_order(argv: list[str]) -> Order:
     name, rest = argv[0], argv[1:]
     name = GENERATIVE.canonical(name)
     data_name, preset = given(rest, "data") or TrainOptions.data, given(rest, "preset") or "default"
-    data_type = _dataclass(data.options(data_name), data.option_types(data_name))
+    types = data.option_types(data_name)
+    data_type, rest = _dataclass(data.options(data_name), types), _spelled_out(rest, types)
     model = GENERATIVE.get(name)
     data_options: Any = parse_known(data_type, rest, prog=PROG)
 
@@ -132,7 +135,8 @@ def parse_order(argv: list[str]) -> Order:
 
     dataset = data.load(data_name, **dataclasses.asdict(data_options))
     if model.needs_labels and not dataset.spec.classes:
-        raise ConfigError(f"{name} learns from labelled images, and {dataset.spec.name} has no labels")
+        what = f"patches of {dataset.spec.name} have" if dataset.options.get("patch") else f"{dataset.spec.name} has"
+        raise ConfigError(f"{name} learns from labelled images, and {what} no labels")
     presets = model.presets(dataset.spec)
     if preset not in presets:
         raise ConfigError(f"{name} has no preset {preset!r} for {dataset.spec.name}; it has {', '.join(presets)}")
@@ -165,7 +169,7 @@ def parse_order(argv: list[str]) -> Order:
         parsed.common,
         parsed.hyperparameters,
         dataset,
-        dataclasses.asdict(data_options),
+        {key: dataset.options.get(key, value) for key, value in dataclasses.asdict(data_options).items()},
         parsed.augmentation,
     )
 
@@ -194,6 +198,20 @@ def _dataclass(defaults: dict[str, Any], types: dict[str, Any]) -> type:
     return dataclasses.make_dataclass(
         "DataOptions", fields, frozen=True, kw_only=True, namespace={"__doc__": "Options of the data set."}
     )
+
+
+def _spelled_out(argv: list[str], types: dict[str, Any]) -> list[str]:
+    """`--stream` and `--no-stream`, of an option that may also be left open, with the value that tyro asks for."""
+    flags = {name.replace("_", "-") for name, kind in types.items() if set(get_args(kind)) == {bool, type(None)}}
+    result = []
+    for word, following in itertools.pairwise([*argv, ""]):
+        if word.startswith("--no-") and word.removeprefix("--no-") in flags:
+            result += [f"--{word.removeprefix('--no-')}", "False"]
+        elif word.removeprefix("--") in flags and following not in ("True", "False", "None"):
+            result += [word, "True"]
+        else:
+            result.append(word)
+    return result
 
 
 def _general_options() -> type:

@@ -40,5 +40,6 @@ LANGUAGE = Registry(
             "Mikolov et al. 2013a, ICLR workshop; 2013b, NIPS",
         ),
     },
+    "language models",
 )
 """A name stands for a subclass of `language.core.LanguageModel`."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box
 from torch import Tensor, nn
 
-from aprendiz.device import autocast
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError, DataError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adamw, cosine_schedule, load_optimizer_state
@@ -340,7 +340,7 @@ class SequenceClassifier(LanguageModel):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         load_optimizer_state(self.optimizer, state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self._tokens, self._updates = state["tokens"], state["updates"]
         self._vectors_wanted = self.config.vectors is not None and self._updates == 0
 

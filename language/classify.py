@@ -90,15 +90,19 @@ def batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _lines() -> Iterator[str]:
-    """Lines of standard input that are not empty. Raises DataError where it is not UTF-8."""
+    """Lines of standard input that are not empty. Raises DataError where it is not UTF-8, or has none."""
     if sys.stdin is None or sys.stdin.closed:
         raise ConfigError(f"which text? give it behind the run, or pipe lines in; {PROG} --help")
+    found = False
     try:
         for one in sys.stdin:
             if one.strip():
+                found = True
                 yield one.rstrip("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"standard input is not {error.encoding.upper()}") from error
+        raise DataError(f"standard input is not {error.encoding.upper()}: give it a text in that encoding") from error
+    if not found:
+        raise DataError("standard input holds no text: pipe in lines, or give texts behind the run")
 
 
 if __name__ == "__main__":

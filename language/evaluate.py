@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from language.word_tasks import WordTable
 
 PROG = "python -m language.evaluate"
+LARGEST_BASELINE = 12_000_000
+"""Training tokens up to which n-grams are counted beside a model: of so many they take less than 2 GB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +34,9 @@ class Options:
     """Each a run's folder, its name, a text or model (its newest run), or `latest`; or a file of word vectors."""
     split: Literal["test", "validation"] = "test"
     """Which part of the text. Choose between models by the validation part, and score the test part once."""
-    ngram: bool = False
-    """Of models that predict: count n-grams on the same training part, choose their order on the validation part, and
-    score them on the same text."""
+    ngram: bool = True
+    """Beside models that predict: count n-grams on the same training part, choose their order on the validation part,
+    and score them on the same text. Left out where the training part has more than 12,000,000 tokens."""
     analogies: tuple[Path, ...] = ()
     """Of vectors: files in the format of questions-words, a word with three others a line."""
     similarity: tuple[Path, ...] = ()
@@ -81,17 +83,14 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
     saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
     if options.analogies or options.similarity:
         saved.require("vectors", "--analogies and --similarity")
-    if options.ngram:
-        saved.require("predict", "--ngram")
     began = time.perf_counter()
     metrics: dict[str, Any] = {}
     protocol: dict[str, Any] = {"seed": options.seed}
     notes: list[str] = []
-    if not {"predict", "classify"}.isdisjoint(saved.model.abilities):
-        _held_out(saved, options, metrics, protocol)
-    if "vectors" in saved.model.abilities:
-        if len(getattr(saved.data, options.split).ids) > 1:
-            _held_out(saved, options, metrics, protocol)
+    able = saved.model.abilities
+    if not {"predict", "classify"}.isdisjoint(able) or _held_out_tokens(run, options.split) > 1:
+        _held_out(saved, options, metrics, protocol, notes)
+    if "vectors" in able:
         _words(saved, options, metrics, notes)
     result = {
         "text": run.task,
@@ -109,7 +108,14 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
     return result
 
 
-def _held_out(saved: SavedModel, options: Options, metrics: dict[str, Any], protocol: dict[str, Any]) -> None:
+def _held_out_tokens(run: Run, split: str) -> int:
+    """Of the part, as far as its run knows: vectors need no text to be looked at."""
+    return int(run.config.get("text", {}).get("sizes", {}).get(split, 0))
+
+
+def _held_out(
+    saved: SavedModel, options: Options, metrics: dict[str, Any], protocol: dict[str, Any], notes: list[str]
+) -> None:
     """What the model measures on its part of the text, and the n-grams beside it."""
     from language.core import Purpose, torch_generator
 
@@ -122,9 +128,14 @@ def _held_out(saved: SavedModel, options: Options, metrics: dict[str, Any], prot
     if "predict" in saved.model.abilities:
         from language.held_out import WINDOW, WINDOWS
 
-        protocol |= {"windows": WINDOWS, "window_tokens": WINDOW, "characters": part.characters}
+        length = min(WINDOW, len(part.ids) - 1)
+        protocol |= {"windows": WINDOWS, "window_tokens": length, "characters": part.characters}
     metrics |= saved.model.evaluate(saved.data, options.split, torch_generator(options.seed, Purpose.EVALUATION))
-    if options.ngram:
+    if not options.ngram or "predict" not in saved.model.abilities or saved.run.learner == "ngram":
+        return
+    if len(saved.data.train.ids) > LARGEST_BASELINE:
+        notes.append(f"more than {LARGEST_BASELINE:,} tokens: for n-grams beside, train and evaluate the model ngram")
+    else:
         counted = best_ngram(saved.data)
         scores = counted.evaluate(saved.data, options.split, torch_generator(options.seed, Purpose.EVALUATION))
         metrics |= {f"ngram_{name}": value for name, value in scores.items()}

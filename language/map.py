@@ -17,6 +17,8 @@ from aprendiz.errors import ConfigError
 PROG = "python -m language.map"
 SHORTEST = 3
 """The most frequent words of fewer letters say little, and are left out of the default."""
+SHOWN = 40
+"""Characters without a glyph that are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +68,13 @@ def command(argv: list[str]) -> None:
         raise ConfigError(f"{name} has only {len(places)} such words; a map takes at least three")
     words = [table.words[place] for place in places]
     where = coordinates(table.vectors[places], options.method, seed=options.seed)
-    left_out = draw(words, where, options.out, title=f"{name}, {options.method}")
-    note = f" ({left_out} names left out, to keep the others legible)" if left_out else ""
+    drawn = draw(words, where, options.out, title=f"{name}, {options.method}")
+    note = f" ({drawn.left_out} names left out, to keep the others legible)" if drawn.left_out else ""
     print(f"{len(words):,} words of {name}: {options.out}{note}")
+    if drawn.without_glyph:
+        missing = [one if one.isprintable() else ascii(one)[1:-1] for one in drawn.without_glyph]
+        shown = " ".join(missing[:SHOWN]) + (" ..." if len(missing) > SHOWN else "")
+        print(f"boxes stand for what no font of this machine has ({len(missing):,}): {shown}")
 
 
 if __name__ == "__main__":

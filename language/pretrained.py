@@ -30,6 +30,7 @@ def read(source: str) -> tuple[Sequence[str], NDArray[np.float32]]:
         return table.words, table.vectors
     from aprendiz.run import Run
     from language.saved import open_model
+    from language.word_tasks import table_of
 
     try:
         run = Run.open(source, "language")
@@ -37,7 +38,8 @@ def read(source: str) -> tuple[Sequence[str], NDArray[np.float32]]:
         raise ConfigError(f"vectors {source!r} are neither a file nor a run that is there: {error}") from error
     saved = open_model(run, "last", "cpu")
     saved.require("vectors", "vectors")
-    return saved.vocabulary.symbols, saved.model.vectors()
+    table = table_of(saved.model.vectors(), saved.vocabulary.symbols)  # unknown words' and line ends' were not learned
+    return table.words, table.vectors
 
 
 def embedding_for(vocabulary: Vocabulary, source: str, dimensions: int, generator: torch.Generator) -> torch.Tensor:

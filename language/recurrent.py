@@ -14,7 +14,6 @@ contiguous streams; the state goes on from one stretch of T tokens to the next, 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -27,7 +26,8 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor, nn
 
-from aprendiz.device import autocast
+from aprendiz.averages import WeightAverage
+from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adamw, cosine_schedule, load_optimizer_state
@@ -111,8 +111,8 @@ class RecurrentConfig:
                 raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.tied and self.embedding != self.units:
             raise ConfigError(
-                f"tied weights need an embedding as wide as a layer: give --embedding {self.units} in place of "
-                f"{self.embedding}"
+                f"tied weights need an embedding as wide as a layer, got --embedding {self.embedding} and --units "
+                f"{self.units}: give both the same number, or --no-tied"
             )
         if self.vectors is not None and self.embedding == 0:
             raise ConfigError("vectors need an embedding: give --embedding their dimensions")
@@ -184,8 +184,8 @@ class RecurrentModel(LanguageModel):
         with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
             self.network = RecurrentNetwork(self.cell, config, spec.vocabulary_size).to(self.device)
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        """The averaged weights; those of the network itself where there is no average."""
+        self.average = WeightAverage(self.network, self._average_decay())
+        """What predicts; the same as the network where nothing is averaged."""
         self._weights = [weight for weight in self.network.parameters() if weight.requires_grad]
         self.optimizer = adamw(
             self._weights, config.learning_rate, config.weight_decay, self.device, (0.9, config.second_moment_decay)
@@ -193,7 +193,7 @@ class RecurrentModel(LanguageModel):
         self.generator = torch_generator(seed, Purpose.LEARNING, self.device)
         self._state: State | None = None
         """Of the streams, after the last batch."""
-        self._tokens = self._updates = 0
+        self._tokens = 0
         self._vectors_wanted = config.vectors is not None
         self._seed = seed
 
@@ -255,8 +255,7 @@ class RecurrentModel(LanguageModel):
         self.optimizer.step()
         self._state = detached(state)
         self._tokens += tokens[1:].numel()
-        self._updates += 1
-        self._follow(tokens[1:].numel())
+        self.average.update(self.network)
         return Outcome({"nats_per_token": loss.detach(), "gradient_norm": norm.detach()})
 
     def _state_for(self, batch: StreamBatch) -> State:
@@ -278,20 +277,18 @@ class RecurrentModel(LanguageModel):
         end = peak * config.final_learning_rate_share
         return cosine_schedule(peak, end, max(config.decay_tokens - start, 0), self._tokens - start)
 
-    @torch.no_grad()
-    def _follow(self, tokens: int) -> None:
-        """average = decay * average + (1 - decay) * network, with a decay that forgets the first weights soon."""
-        decay = 0.0
-        if self.config.average_tokens:
-            decay = min(math.exp(-tokens / self.config.average_tokens), self._updates / (9 + self._updates))
-        averages = [weight.detach() for weight in self.average.parameters()]
-        torch._foreach_lerp_(averages, [weight.detach() for weight in self.network.parameters()], 1.0 - decay)
+    def _average_decay(self) -> float:
+        """Of the average, an update; 0 where there is none."""
+        config = self.config
+        if not config.average_tokens:
+            return 0.0
+        return math.exp(-config.streams * config.length / config.average_tokens)
 
     def _take_vectors(self) -> None:
         generator = torch_generator(self._seed, Purpose.NETWORK)
         assert self.config.vectors is not None and self.network.embedding is not None
         table = pretrained.embedding_for(self.vocabulary, self.config.vectors, self.config.embedding, generator)
-        for network in (self.network, self.average):
+        for network in (self.network, self.average.network):
             assert network.embedding is not None
             with torch.no_grad():
                 network.embedding.weight.copy_(table)
@@ -306,11 +303,11 @@ class RecurrentModel(LanguageModel):
         return held_out.report(self, texts, part, generator)
 
     def start(self, count: int) -> State:
-        return self.average.recurrent.start(count)
+        return self.average.network.recurrent.start(count)
 
     @torch.no_grad()
     def logits(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        logits, state = self.average(tokens.to(self.device).unsqueeze(0), state)
+        logits, state = self.average.network(tokens.to(self.device).unsqueeze(0), state)
         return logits[0].float().cpu(), state
 
     @torch.no_grad()
@@ -320,7 +317,7 @@ class RecurrentModel(LanguageModel):
         for start in range(0, len(ids) - 1, step):
             stretch = np.asarray(ids[start : start + step + 1], np.int64)
             tokens = torch.from_numpy(stretch).to(self.device).unsqueeze(1)  # [T + 1, 1]
-            logits, state = self.average(tokens[:-1], state)
+            logits, state = self.average.network(tokens[:-1], state)
             parts.append(F.cross_entropy(logits[:, 0].float(), tokens[1:, 0], reduction="none").double().cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -335,17 +332,16 @@ class RecurrentModel(LanguageModel):
             "generator": self.generator.get_state(),
             "state": list(self._state or ()),
             "tokens": self._tokens,
-            "updates": self._updates,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         load_optimizer_state(self.optimizer, state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
+        load_generator_state(self.generator, state["generator"])
         self._state = tuple(tensor.to(self.device) for tensor in state["state"]) or None
-        self._tokens, self._updates = state["tokens"], state["updates"]
-        self._vectors_wanted = self.config.vectors is not None and self._updates == 0
+        self._tokens = state["tokens"]
+        self._vectors_wanted = self.config.vectors is not None and self._tokens == 0
 
 
 class RNN(RecurrentModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,9 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aprendiz.loop import Outcome, Source, Work
+from aprendiz.text.cache import release
+from aprendiz.text.core import LINE_END, UNKNOWN
 
 if TYPE_CHECKING:
     from aprendiz.text.core import Tokens
+
+_BLOCK = 1 << 20
+"""Tokens that are looked at together."""
 
 
 class TokenChunk(NamedTuple):
@@ -59,15 +63,14 @@ class TokenChunks(Source):
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
 
-def release(ids: NDArray[Any], start: int, stop: int) -> None:
-    """Tells the system that ids[start:stop], where it is mapped from a file, need not stay in memory."""
-    base: Any = ids
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", None)
-    if base is None or not hasattr(base, "madvise") or ids.flags.writeable:
-        return
-    origin = ids.ctypes.data - np.frombuffer(base, np.uint8).ctypes.data
-    low = -(-(origin + start * ids.itemsize) // mmap.PAGESIZE) * mmap.PAGESIZE
-    high = (origin + stop * ids.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
-    if 0 <= low < high <= len(base):
-        base.madvise(mmap.MADV_DONTNEED, low, high - low)
+def has_neighbours(ids: NDArray[Any]) -> bool:
+    """Whether any line has two words, those that are unknown left out: else there is nothing to learn from."""
+    before = LINE_END  # what the last line of a block ends with
+    for start in range(0, len(ids), _BLOCK):
+        block = np.asarray(ids[start : start + _BLOCK])
+        block = np.concatenate([np.array([before], block.dtype), block[block != UNKNOWN]])
+        words = block != LINE_END
+        if (words[1:] & words[:-1]).any():
+            return True
+        before = int(block[-1])
+    return False

@@ -194,7 +194,7 @@ def show_lists() -> None:
 
     presets = [
         ("default", "the model's well-tried hyperparameters for such a text"),
-        ("...", "others have names of their own, such as paper: `<model> --preset ?` names them"),
+        ("...", "others have names of their own, such as fast: `<model> --preset ?` names them"),
     ]
     print_list(
         [

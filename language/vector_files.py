@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import os
 import re
+import zlib
 from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aprendiz.errors import ConfigError, DataError, StorageError
+from aprendiz.errors import DataError, StorageError
 from language.word_tasks import WordTable
 
 Format = Literal["text", "binary"]
@@ -79,7 +81,7 @@ def read(path: str | Path, file_format: Format | None = None) -> WordTable:
             return _read_headless(file, path, first)
     except EOFError as error:  # gzip's
         raise DataError(f"{path} is truncated: it ends in the middle of what was compressed") from error
-    except gzip.BadGzipFile as error:
+    except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
@@ -149,9 +151,18 @@ def _require_size(path: Path, count: int, dimensions: int, kind: Format) -> None
         )
 
 
+def _room(path: Path, count: int, dimensions: int) -> NDArray[np.float32]:
+    try:
+        return np.empty((count, dimensions), dtype=np.float32)
+    except (MemoryError, ValueError) as error:  # more than there is, or than can be counted
+        raise DataError(
+            f"{path} says that it holds {count:,} vectors of {dimensions:,} numbers, which memory cannot hold"
+        ) from error
+
+
 def _read_binary(file: IO[bytes], path: Path, count: int, dimensions: int) -> WordTable:
     words: dict[str, int] = {}
-    vectors = np.empty((count, dimensions), dtype=np.float32)
+    vectors = _room(path, count, dimensions)
     size = 4 * dimensions
     buffer, at, ended = b"", 0, False
 
@@ -181,7 +192,7 @@ def _read_binary(file: IO[bytes], path: Path, count: int, dimensions: int) -> Wo
 
 def _read_text(file: IO[bytes], path: Path, count: int, dimensions: int) -> WordTable:
     words: dict[str, int] = {}
-    vectors = np.empty((count, dimensions), dtype=np.float32)
+    vectors = _room(path, count, dimensions)
     number = 0
     for line in file:
         if not line.strip():
@@ -203,10 +214,15 @@ def _read_headless(file: IO[bytes], path: Path, first: bytes) -> WordTable:
     dimensions = len(first.split()) - 1
     words: dict[str, int] = {}
     vectors: list[NDArray[np.float32]] = []
-    for number, line in enumerate((first, *file), 1):
+    for number, line in enumerate(itertools.chain((first,), file), 1):
         if not line.strip():
             continue
-        word, vector = _parsed(line, path, number, dimensions)
+        try:
+            word, vector = _parsed(line, path, number, dimensions)
+        except DataError:
+            if number > 1:
+                raise
+            _refuse(path, first)
         if words.setdefault(word, number) == number:
             vectors.append(vector)
     return WordTable(tuple(words), np.stack(vectors))
@@ -223,12 +239,3 @@ def _parsed(line: bytes, path: Path, number: int, dimensions: int) -> tuple[str,
             raise DataError(f"{path} is truncated: it ends in line {number:,}")
         raise DataError(f"{path}, line {number:,}: a word and {dimensions} numbers expected")
     return word.decode("utf-8", "replace"), vector
-
-
-def require_format(name: str) -> Format:
-    """Raises ConfigError for a format that there is not."""
-    if name == "text":
-        return "text"
-    if name == "binary":
-        return "binary"
-    raise ConfigError(f"the format must be text or binary, got {name!r}")

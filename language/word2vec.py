@@ -4,12 +4,12 @@ Papers: Mikolov, Chen, Corrado and Dean, "Efficient estimation of word represent
 2013 (2013a: skip-gram and CBOW); Mikolov, Sutskever, Chen, Corrado and Dean, "Distributed representations of words
 and phrases and their compositionality", NIPS 2013 (2013b: negative sampling, subsampling).
 
-    skip-gram   each word of a window predicts the centre         x = v(context)
-    CBOW        all of them together do                           x = mean of v(context)
-    negative    log sigmoid(x . u(centre)) + sum over K negatives of log sigmoid(-x . u(negative))       2013b,
-    equation 4 hierarchical  sum over the way to the centre of log sigmoid(+-x . u(node))
-    2013b, equation 3 softmax     x . u(centre) - log sum over all words of exp(x . u(word))
-    2013b, equation 2
+    skip-gram     each word of a window predicts the centre       x = v(context)
+    CBOW          all of them together do                         x = mean of v(context)
+
+    negative      log sigmoid(x . u(centre)) + sum over K negatives of log sigmoid(-x . u(negative))     2013b, (4)
+    hierarchical  sum over the way to the centre of log sigmoid(+-x . u(node))                           2013b, (3)
+    softmax       x . u(centre) - log sum over all words of exp(x . u(word))                             2013b, (2)
 
     negatives ~ counts^0.75;   a word of share f is kept with probability sqrt(t / f) + t / f;   the rate falls linearly
 
@@ -35,12 +35,13 @@ from torch import Tensor, nn
 
 from aprendiz.errors import CheckpointError, ConfigError, DataError
 from aprendiz.loop import Outcome
+from aprendiz.text.cache import release
 from language import word2vec_kernels as kernels
 from language import word2vec_torch as torch_path
 from language.core import LanguageModel, Purpose, derived_seed, torch_generator
 from language.huffman import HuffmanTree, huffman_tree
 from language.lanes import LANES
-from language.token_chunks import TokenChunk, TokenChunks, release
+from language.token_chunks import TokenChunk, TokenChunks, has_neighbours
 from language.word2vec_draws import LINE_END, Draws
 from language.word2vec_torch import Architecture, Objective
 
@@ -114,12 +115,19 @@ class Word2VecConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.window > 1_000:
+            raise ConfigError(f"window must be at most 1,000, got {self.window}")
         if not 0.0 <= self.subsampling < 1.0:
             raise ConfigError(f"subsampling must be at least 0 and below 1, got {self.subsampling}; try 1e-4")
         for name in ("learning_rate", "negative_exponent", "final_learning_rate"):
             value = getattr(self, name)
             if not math.isfinite(value) or value < 0.0 or (value == 0.0 and name == "learning_rate"):
                 raise ConfigError(f"{name} must be a finite number above 0, got {value}")
+        if self.final_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"the step size falls: final_learning_rate {self.final_learning_rate:g} must be at most learning_rate "
+                f"{self.learning_rate:g}"
+            )
 
 
 class WordVectors(nn.Module):
@@ -148,7 +156,7 @@ class Word2Vec(LanguageModel):
     abilities = frozenset({"vectors"})
     levels = ("word",)
     text_defaults: ClassVar[Mapping[str, Any]] = {
-        "level": "word", "tokens": "whitespace", "min_count": 5, "held_out": 0.0, "validation": 0.0,
+        "level": "word", "lower": True, "min_count": 5, "held_out": 0.0, "validation": 0.0,
     }  # fmt: skip
     config: Word2VecConfig
 
@@ -180,7 +188,8 @@ class Word2Vec(LanguageModel):
         self.network = WordVectors(len(counts), rows, config.dimensions, self.compiled, seed)
         if not self.compiled:
             self.network = self.network.to(self.device)
-        self._way = None if self.tree is None or self.compiled else torch_path.way_of(self.tree, self.device)
+            del self.network.input_rows, self.network.output_rows  # where they were before
+        self._way: torch_path.Way | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._loss: Tensor | float = 0.0
         """Of the last predictions that were measured."""
@@ -216,11 +225,14 @@ class Word2Vec(LanguageModel):
         )
 
     def make_source(self, data: TextData | LabelledTexts, *, seed: int) -> TokenChunks:
-        """The training part in its order; all that is random is in the learner's draws. Raises DataError without
-        tokens."""
+        """The training part in its order; all that is random is in the learner's draws. Raises DataError where no two
+        words stand in one line."""
         tokens: Any = data.train
-        if len(tokens) == 0:
-            raise DataError(f"{data.spec.name} has no words to learn from")
+        if not has_neighbours(tokens.ids):
+            raise DataError(
+                f"no line of {data.spec.name} has two words of the vocabulary, and word2vec learns from words that "
+                f"stand side by side; use a longer text or a lower --min-count"
+            )
         return TokenChunks(tokens, self.config.chunk_tokens or 100_000)
 
     def update(self, batch: TokenChunk) -> Outcome:
@@ -285,12 +297,11 @@ class Word2Vec(LanguageModel):
         return torch.stack(losses).sum() / torch.stack(counts).sum() if losses else self._loss
 
     def _kind(self) -> dict[str, Any]:
-        config = self.config
-        way = self._way
-        if self.tree is not None and way is None:
-            way = torch_path.way_of(self.tree, self.device)
+        if self.tree is not None and self._way is None:
+            self._way = torch_path.way_of(self.tree, self.device)
         return {
-            "architecture": config.architecture, "objective": config.objective, "mean": config.cbow_mean, "way": way,
+            "architecture": self.config.architecture, "objective": self.config.objective,
+            "mean": self.config.cbow_mean, "way": self._way,
         }  # fmt: skip
 
     def _draws(self, seed: int) -> Draws:

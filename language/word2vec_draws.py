@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -239,14 +240,16 @@ class Draws:
     _buffers: threading.local = field(default_factory=threading.local, repr=False, compare=False)
     _key: np.uint64 = field(init=False, repr=False, compare=False)
     _keep: NDArray[np.uint32] = field(init=False, repr=False, compare=False)
-    _table: tuple[NDArray[np.uint32], NDArray[np.int32]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         keep = keep_probabilities(self.counts, self.subsampling)
-        table = alias_table(negative_probabilities(self.counts, self.exponent) if self.negatives else np.ones(1))
         object.__setattr__(self, "_key", np.random.SeedSequence(self.seed).generate_state(1, np.uint64)[0])
         object.__setattr__(self, "_keep", np.maximum(keep * 2.0**32 - 1.0, 0.0).astype(np.uint32))
-        object.__setattr__(self, "_table", table)
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
+        """The alias table of the negatives; vectors that are only looked at need none."""
+        return alias_table(negative_probabilities(self.counts, self.exponent) if self.negatives else np.ones(1))
 
     def examples(self, ids: NDArray[Any], start: int, stop: int, epoch: int) -> Examples:
         """Those whose centre is one of ids[start:stop], in their order. Windows look beyond, within the line."""

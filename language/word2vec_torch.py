@@ -88,6 +88,12 @@ def candidates(batch: Batch, way: Way | None) -> tuple[Tensor, Tensor, Tensor]:
     return rows, labels, weights
 
 
+def _surprise(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log p(label) of logits [N, M, K] and labels [N, K]; PyTorch's softplus is not exact above 20."""
+    labels = labels[:, None].expand_as(logits).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+
+
 def loss(
     inputs: Tensor,
     outputs: Tensor,
@@ -110,7 +116,7 @@ def loss(
         return (each * present).sum(), present.sum()
     rows, labels, weights = candidates(batch, way)
     logits = x @ outputs[rows].mT  # [N, M, K]
-    each = F.softplus(logits) - labels[:, None] * logits
+    each = _surprise(logits, labels)
     return (each * weights[:, None] * present[..., None]).sum(), present.sum()
 
 
@@ -150,7 +156,7 @@ def step(
         y = outputs[rows]  # [N, K, D]
         logits = x @ y.mT  # [N, M, K]
         counts = weights[:, None] * present[..., None]
-        total = ((F.softplus(logits) - labels[:, None] * logits) * counts).sum()
+        total = (_surprise(logits, labels) * counts).sum()
         errors = (labels[:, None] - logits.sigmoid()) * counts * rate
         x_moves = errors @ y
         outputs.index_add_(0, rows.flatten(), (errors.mT @ x).flatten(0, 1))

@@ -246,15 +246,19 @@ def read_judgements(path: str | Path) -> Judgements:
     judgements: list[tuple[str, str, float]] = []
     column = 2
     for number, line in lines:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+        cells: list[str] = []
         try:
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
             judgements.append((cells[0], cells[1], float(cells[column])))
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, csv.Error):
             names = [cell.casefold() for cell in cells]
             if not judgements and number == lines[0][0] and len(cells) > 2:  # the names of the columns
                 column = next((names.index(name) for name in _SCORES if name in names), 2)
                 continue
-            raise DataError(f"{path}, line {number}: two words and a number expected, got {line.strip()!r}") from None
+            got = repr(line.strip()[:60])
+            raise DataError(f"{path}, line {number}: two words and a number expected, got {got}") from None
+    if not judgements:
+        raise DataError(f"{path} names its columns, and holds no judgements")
     return judgements
 
 

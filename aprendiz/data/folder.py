@@ -21,7 +21,15 @@ from torch import Tensor
 from aprendiz.data.build import from_arrays
 from aprendiz.data.core import Dataset, ImageSpec
 from aprendiz.data.images import as_indices
-from aprendiz.data.pictures import Header, UnreadableError, decode, list_pictures, quiet_pillow, read_header
+from aprendiz.data.pictures import (
+    SMALLEST_SIDE,
+    Header,
+    UnreadableError,
+    decode,
+    list_pictures,
+    quiet_pillow,
+    read_header,
+)
 from aprendiz.data.scaling import Scaling
 from aprendiz.data.splits import split
 from aprendiz.device import available_memory
@@ -30,7 +38,6 @@ from aprendiz.errors import ConfigError, DataError
 COLOURS = ("auto", "grey", "rgb")
 DEFAULT_SIZE = 32
 LARGEST_COMMON_SIZE = 64
-SMALLEST_COMMON_SIZE = 4
 MEMORY_SHARE = 0.35
 """Of the free memory, so much may hold the pictures: they are there twice while they are split."""
 _NAMED = 20
@@ -148,7 +155,7 @@ def _held(
                     kept.append(one)
     if not kept:
         raise DataError(f"none of the {len(pictures)} pictures in {root} can be read: {_names(skipped)}")
-    _report(root, len(pictures), kept, skipped)
+    _report(root, kept, skipped)
     spec = ImageSpec(
         name=spec.name, channels=spec.channels, height=spec.height, width=spec.width, classes=_classes(kept)
     )
@@ -167,7 +174,7 @@ def _streamed(
     root: Path, spec: ImageSpec, pictures: list[_Picture], skipped: list[str], split_seed: int, options: dict[str, Any]
 ) -> Dataset:
     """Decoded whenever they are asked for."""
-    _report(root, len(pictures), pictures, skipped)
+    _report(root, pictures, skipped)
     labels = _labels(pictures, spec.classes)
     digest = hashlib.blake2b(repr((spec.shape, spec.classes)).encode(), digest_size=16)
     for one in pictures:
@@ -289,7 +296,7 @@ def _common_size(headers: list[Header]) -> tuple[int, int]:
     sizes = {(one.height, one.width) for one in headers}
     if len(sizes) == 1:
         height, width = next(iter(sizes))
-        if min(height, width) >= SMALLEST_COMMON_SIZE and max(height, width) <= LARGEST_COMMON_SIZE:
+        if min(height, width) >= SMALLEST_SIDE and max(height, width) <= LARGEST_COMMON_SIZE:
             return height, width
     return DEFAULT_SIZE, DEFAULT_SIZE
 
@@ -306,15 +313,14 @@ def _labels(pictures: list[_Picture], classes: tuple[str, ...]) -> np.ndarray | 
     return np.array([numbers[one.label] for one in pictures], np.int64) if classes else None
 
 
-def _report(root: Path, tried: int, kept: list[_Picture], skipped: list[str]) -> None:
-    """One warning about files that were left out, one about pictures that are too few."""
-    if skipped:
-        total = len(kept) + len(skipped)
-        print(
-            f"warning: {len(skipped)} of {total} files in {root} could not be read and are left out: {_names(skipped)}",
-            file=sys.stderr,
-            flush=True,
-        )
+def _report(root: Path, kept: list[_Picture], skipped: list[str]) -> None:
+    """One warning about files that were left out or look odd, one about pictures that are too few."""
+    odd = [f"{one.name} ({one.header.oddity})" for one in kept if one.header.oddity]
+    where = f"of {len(kept) + len(skipped)} files in {root}"
+    parts = [f"{len(skipped)} {where} could not be read and are left out: {_names(skipped)}"] if skipped else []
+    parts += [f"{len(odd)} {'' if skipped else f'{where} '}can be used, but look odd: {_names(odd)}"] if odd else []
+    if parts:
+        print(f"warning: {'; '.join(parts)}", file=sys.stderr, flush=True)
     if len(kept) < 3:
         shown = (
             "it is trained on, and validates and tests too"

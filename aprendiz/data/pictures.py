@@ -18,6 +18,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 MAX_PIXELS = 89_478_485
 """A quarter of a gigabyte in colour, Pillow's own limit: more is taken for a decompression bomb."""
+SMALLEST_SIDE = 4
+"""Pixels: smaller pictures are hardly meant to be learned from."""
 _GREY = {"1", "L", "LA", "La", "I", "F"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _ORIENTATION = 0x0112
@@ -37,6 +39,8 @@ class Header:
     grey: bool
     bytes: int
     modified_ns: int
+    oddity: str = ""
+    """Why its owner may want to look at it, though it can be used."""
 
 
 def list_pictures(root: Path) -> tuple[list[str], list[str]]:
@@ -77,7 +81,9 @@ def read_header(path: Path) -> Header:
                 if picture.getexif().get(_ORIENTATION, 1) >= 5:
                     width, height = height, width
         grey = picture.mode in _GREY or picture.mode.startswith("I;16")
-        return Header(width, height, grey, status.st_size, status.st_mtime_ns)
+        oddities = [f"{width}x{height}, enlarged"] if min(width, height) < SMALLEST_SIDE else []
+        oddities += ["CMYK, its colours come out roughly"] if picture.mode == "CMYK" else []
+        return Header(width, height, grey, status.st_size, status.st_mtime_ns, "; ".join(oddities))
 
 
 def decode(path: Path, channels: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -127,7 +133,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise UnreadableError("is gone") from error
     except Exception as error:  # Pillow raises whatever the damage leads to
         text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableError("truncated" if "truncated" in text else text) from error
+        raise UnreadableError("truncated" if "truncated" in text.lower() else text) from error
 
 
 def _size(path: Path) -> int:

@@ -122,6 +122,9 @@ def difference(left: Any, right: Any, place: str = "") -> str:
 def global_random_state_left_alone() -> Iterator[None]:
     import torch
 
+    untouched = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # One draw away from it, so that seeding with the number that somebody has just seeded with shows, too.
+    random.random(), np.random.random(), torch.rand(1)
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     yield
     for name, then, now in (
@@ -131,6 +134,9 @@ def global_random_state_left_alone() -> Iterator[None]:
     ):
         same = not difference(then, now)
         require(same, f"the global random state of {name} was touched; use generators of its own")
+    random.setstate(untouched[0])
+    np.random.set_state(untouched[1])
+    torch.set_rng_state(untouched[2])
 
 
 def is_json(value: Any) -> bool:

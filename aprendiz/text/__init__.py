@@ -130,7 +130,7 @@ def _factory(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     kind, path = _path_of(name)
     if path == "" or (path is None and name in _WITH_PATH):
         raise ConfigError(f"{kind} wants a path, as in {kind}:PATH")
-    if path is None and name not in names() and ":" not in name and Path(name).expanduser().exists():
+    if path is None and name not in names() and ":" not in name and _exists(name):
         raise ConfigError(
             f"{name} is no text's name; for your own use {'folder' if Path(name).is_dir() else 'file'}:{name}"
         )
@@ -138,6 +138,14 @@ def _factory(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     if not callable(factory):
         raise DataError(f"text {name!r} is a {type(factory).__name__}; give a callable factory(**options)")
     return factory, {} if path is None else {"path": path}
+
+
+def _exists(path: str) -> bool:
+    """Whether there is such a file or folder; no where nobody can tell."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _check(chosen: dict[str, Any]) -> None:

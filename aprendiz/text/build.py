@@ -108,6 +108,7 @@ def keep(data: TextData, folder: Path) -> None:
             for part in three:
                 for start in range(0, len(part), reading.BLOCK):
                     file.write(np.ascontiguousarray(part.ids[start : start + reading.BLOCK]).data)
+                    cache.release(part.ids, start, start + reading.BLOCK)
         cache.write(target, data.vocabulary, extent, dtype, data.fingerprint)
 
     cache.make_folder(folder, write)

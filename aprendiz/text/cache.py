@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -185,20 +186,24 @@ def rewriting(path: Path, source: np.dtype[Any], target: np.dtype[Any]) -> Itera
         file.truncate(written)
 
 
-def release(ids: NDArray[Any]) -> None:
-    """Lets the system take back the memory of mapped ids that were read; they come back from the file when used again.
+def release(ids: NDArray[Any], start: int = 0, stop: int | None = None) -> None:
+    """Lets the system take back the memory of mapped ids[start:stop] that were read; they come back from the file when
+    used again.
 
     A process that goes through a text of gigabytes calls it now and then, so that what it has read is not counted as
-    its own. Does nothing for ids in memory.
+    its own. Does nothing for ids in memory, nor for those that may be written to.
     """
-    owner: Any = ids
-    while owner is not None and not hasattr(owner, "_mmap"):
-        owner = getattr(owner, "base", None)
-    mapped = getattr(owner, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        import mmap
-
-        mapped.madvise(mmap.MADV_DONTNEED)
+    mapped: Any = ids
+    while mapped is not None and not isinstance(mapped, mmap.mmap):
+        mapped = getattr(mapped, "base", None)
+    if mapped is None or not hasattr(mapped, "madvise") or ids.flags.writeable:
+        return
+    place = ids.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    end = len(ids) if stop is None else min(stop, len(ids))
+    low = -(-(place + start * ids.itemsize) // mmap.PAGESIZE) * mmap.PAGESIZE
+    high = (place + end * ids.itemsize) // mmap.PAGESIZE * mmap.PAGESIZE
+    if low < high:
+        mapped.madvise(mmap.MADV_DONTNEED, low, high - low)
 
 
 def _publish(temporary: Path, folder: Path) -> None:

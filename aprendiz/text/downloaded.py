@@ -13,7 +13,7 @@ from typing import IO, cast
 from aprendiz.data.download import RemoteFile, cache_folder, fetch, mirrors
 from aprendiz.errors import DataError
 from aprendiz.text.core import RawText
-from aprendiz.text.files import CHUNK_BYTES, decoded
+from aprendiz.text.files import CHUNK_BYTES, decoded, located
 
 _BROKEN = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError)
 """What reading a damaged file may raise."""
@@ -81,7 +81,7 @@ def text8(*, path: str | None = None) -> RawText:
 
 def _load(published: _Published, path: str | None) -> RawText:
     if path is not None:
-        found = Path(path).expanduser().resolve()
+        found = located(path)
         if not found.is_file():
             raise DataError(f"there is no file {found}")
         if not _is_whole(found, published):

@@ -175,7 +175,12 @@ def choose(name: str, encoding: Encoding, scan: Scanner) -> tuple[Vocabulary, ND
         order.sort()
     if not order:
         what = "character" if encoding.level == "char" else "word"
-        raise DataError(f"no {what} occurs {encoding.min_count} times in the training part of {name}; lower min_count")
+        if encoding.min_count == 1:
+            raise DataError(f"the training part of {name} has no {what}: use a longer text")
+        raise DataError(
+            f"no {what} occurs {encoding.min_count} times in the training part of {name}; use a longer text, or "
+            "a lower min_count"
+        )
     table = np.zeros(len(counts), vocabulary.narrowest(special + len(order)))
     if encoding.level == "word":
         table[LINE_END] = LINE_END

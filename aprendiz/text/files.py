@@ -34,13 +34,15 @@ def file(*, path: str, encoding: str = "utf-8") -> RawText:
     read, and, when it is read, for bytes that are not of this encoding.
     """
     check_encoding(encoding)
-    where = Path(path).expanduser().resolve()
+    where = located(path)
     if where.is_dir():
         raise DataError(f"{where} is a folder: use folder:{path}")
     if not where.exists():
         raise DataError(f"there is no file {where}")
     if not where.is_file():
         raise DataError(f"{where} is no regular file; pipe it in, and use `--data -`")
+    if where.stat().st_size == 0 and not any(read(where, encoding)):  # files that a system makes up have no size
+        raise DataError(f"{where} is empty")
     return RawText(
         name=stem(where),
         pieces=lambda: read(where, encoding),
@@ -57,7 +59,7 @@ def folder(*, path: str, encoding: str = "utf-8", pattern: str = "*") -> RawText
     warning. Raises DataError where no text is found; files in another encoding are named when they are read.
     """
     check_encoding(encoding)
-    root = Path(path).expanduser().resolve()
+    root = located(path)
     if root.is_file():
         raise DataError(f"{root} is a file: use file:{path}")
     if not root.is_dir():
@@ -123,6 +125,19 @@ def standard_input(*, encoding: str = "utf-8") -> RawText:
         pieces=lambda: decoded(again, encoding, "standard input"),
         options={"encoding": encoding},
     )
+
+
+def located(path: str) -> Path:
+    """The absolute path of what need not be there. Raises DataError where nobody can tell: for a name that is too long,
+    in a folder that may not be entered, in the home of a user that there is not."""
+    try:
+        where = Path(path).expanduser().resolve()
+        where.exists()
+    except OSError as error:
+        raise DataError(f"{path[:80]} cannot be looked for: {error.strerror}") from error
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{path[:80]!r} is no path: {error}") from error
+    return where
 
 
 def check_encoding(encoding: str) -> None:

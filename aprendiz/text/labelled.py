@@ -9,7 +9,7 @@ import numpy as np
 
 from aprendiz.errors import ConfigError, DataError
 from aprendiz.text.core import LabelledRows
-from aprendiz.text.files import check_encoding, read, stem
+from aprendiz.text.files import check_encoding, located, read, stem
 
 LONGEST_ROW = 1 << 20
 """Characters of one labelled text."""
@@ -33,7 +33,7 @@ def tsv(
     check_encoding(encoding)
     if min(label_column, text_column) < 1 or label_column == text_column:
         raise ConfigError(f"columns {label_column} and {text_column}: they count from 1, and must be different")
-    where = Path(path).expanduser().resolve()
+    where = located(path)
     if not where.is_file():
         raise DataError(f"there is no file {where}")
     needed = max(label_column, text_column)

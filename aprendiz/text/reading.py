@@ -74,7 +74,7 @@ def scan(raw: RawText, keep_characters: int = 0) -> tuple[Scan, list[str] | None
             if characters > keep_characters:
                 kept = None
     if not characters:
-        raise DataError(f"{raw.name} is empty")
+        raise DataError(f"the text {raw.name} is empty")
     alphabet = "".join(map(chr, np.flatnonzero(seen).tolist()))
     return Scan(digest.hexdigest(), characters, alphabet), kept
 

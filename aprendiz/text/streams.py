@@ -45,7 +45,7 @@ class StreamSource(Source):
         if len(tokens) < length + 1:
             raise ConfigError(
                 f"the training part has {len(tokens)} tokens, and a stretch takes {length + 1}: use a longer text, or "
-                "shorter stretches"
+                "shorter stretches (--length)"
             )
         self.tokens, self.streams, self.length, self.seed = tokens, streams, length, seed
         self.device = torch.device(device)

@@ -239,10 +239,22 @@ def test_one_frame_at_a_time_where_frames_are_stacked() -> None:
     assert not np.array_equal(agent.inspect(shown)["q_values"], before)
 
 
+def test_the_residual_network_reads_frames_too_and_may_be_twice_as_wide() -> None:
+    config = dataclasses.replace(
+        DRQN.presets(image_spec(4))["default"], backbone="impala-cnn", backbone_width=2, units=8
+    )
+    agent = DRQN(DRQN.resolve(config, 100), IMAGE, Discrete(3), seed=0)
+    assert agent.online.encoder.features == 64 * 11 * 11
+    assert agent.inspect(np.zeros((2, 4, 84, 84), np.uint8))["q_values"].shape == (2, 3)
+
+
 def test_frames_are_asked_for_only_where_they_are_stacked() -> None:
     config = DRQN.resolve(dataclasses.replace(PRESETS["vector"]["default"], frames=1), 100)
     with pytest.raises(ConfigError, match="frames 1 asks for the newest frames of a stack"):
         DRQN(config, VECTOR, Discrete(2), seed=0)
+    many = DRQN.resolve(dataclasses.replace(PRESETS["image"]["default"], frames=9, units=8), 100)
+    with pytest.raises(ConfigError, match="frames 9 asks for more than the 4 that are stacked"):
+        DRQN(many, IMAGE, Discrete(2), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +263,7 @@ def test_frames_are_asked_for_only_where_they_are_stacked() -> None:
         ({"burn_in": 300}, "burn_in must lie between 0 and 250"),
         ({"unroll_steps": 0}, "unroll_steps must be at least 1"),
         ({"frames": 0}, "frames must be at least 1"),
+        ({"backbone_width": 0}, "backbone_width must be at least 1"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused(changes: dict[str, Any], said: str) -> None:

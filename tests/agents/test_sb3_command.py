@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import zipfile
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from agents import evaluate as evaluation
-from agents.train import run_command
+from agents import training
+from agents.saved import load_saved
+from agents.train import parse_task, run_command
 from aprendiz.loop import LoopState, load_run
 from aprendiz.run import Run
-from aprendiz.testing.common import difference
+from aprendiz.testing.common import difference, global_random_state_left_alone
 
 COMMON = ("--wandb", "disabled", "--no-video", "--device", "cpu")
 BUFFER = ("--replay-capacity", "300", "--batch-size", "8", "--warmup-env-steps", "20", "--hidden-units", "16")
@@ -57,6 +60,29 @@ def test_train_resume_and_evaluate_without_a_pickle(name: str) -> None:
         if path.is_file():
             assert not zipfile.is_zipfile(path) and path.suffix not in (".pkl", ".pickle", ".zip", ".pt", ".pth")
             assert path.read_bytes()[:2] not in (b"\x80\x04", b"\x80\x05", b"\x80\x02")
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_a_whole_run_leaves_the_global_random_state_alone(name: str) -> None:
+    """From creating a run to evaluating it. Two packages that every command uses draw from Python's by themselves: rich
+    when it is first imported, and tyro, which checks itself by chance where pytest is there."""
+    importlib.import_module("rich.style")
+    words = [
+        *COMMANDS[name],
+        "--agent",
+        name,
+        "--steps",
+        "40",
+        "--evaluations",
+        "1",
+        "--evaluation-games",
+        "1",
+        *COMMON,
+    ]
+    parsed = parse_task(words)
+    with global_random_state_left_alone():
+        assert training.create(*parsed, command=words) == 0
+        evaluation.evaluate(load_saved(Run.open("latest"), "last", "cpu"), episodes=2, seed=1000, explore=0.01)
 
 
 def test_resuming_without_the_memory_goes_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,7 @@
-"""The DQN line together: each learns a small task, flags combine, updates against loops, noise, schedules, saving."""
+"""The DQN line together: each learns a small task, flags combine, presets are their papers', noise explores."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Discrete
 
-import envs
 from agents import AGENTS
 from agents.btr import BTR, BTRConfig
 from agents.c51 import C51Config
@@ -22,64 +20,20 @@ from agents.qr_dqn import QRDQNConfig
 from agents.rainbow import Rainbow, RainbowConfig
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig
-from aprendiz import checkpoint
-from aprendiz.backbones import MLP
 from aprendiz.errors import ConfigError
 from aprendiz.impala import spectral_layers
 from aprendiz.replay import Batch
-
-LINE = [
-    "dqn",
-    "double-dqn",
-    "dueling-dqn",
-    "prioritized-dqn",
-    "n-step-dqn",
-    "noisy-dqn",
-    "c51",
-    "qr-dqn",
-    "iqn",
-    "munchausen-dqn",
-    "rainbow",
-    "btr",
-]
-DISTRIBUTIONAL = ["c51", "qr-dqn", "iqn", "rainbow", "btr"]
-VECTOR = Box(-1.0, 1.0, (4,), np.float32)
-IMAGE = Box(0, 255, (4, 84, 84), np.uint8)
-ACTIONS = 3
-CPU = torch.device("cpu")
-
-
-class Small(MLP):
-    """Two layers of 64."""
-
-    def __init__(self, observation_space: Any, *, trunk: bool = False, layer_norm: str = "none") -> None:
-        super().__init__(observation_space, hidden=(64, 64), trunk=trunk, layer_norm=layer_norm)
-
-
-def make_agent(
-    name: str, space: Any = VECTOR, *, seed: int = 0, precision: str = "fp32", actions: int = ACTIONS, **changes: Any
-) -> Any:
-    agent = AGENTS.get(name)
-    kind = "image" if space is IMAGE else "vector"
-    small = {"batch_size": 8, "num_envs": 2} | ({} if space is IMAGE else {"backbone": f"{__name__}:Small"})
-    config = dataclasses.replace(agent.preset_table[kind]["default"], **{**small, **changes})
-    return agent(agent.resolve(config, 1000), space, Discrete(actions), seed=seed, precision=precision)
-
-
-def make_batch(agent: Any, space: Any = VECTOR, *, seed: int = 0, size: int = 8, env_steps: int = 0) -> Batch:
-    generator = np.random.default_rng(seed)
-    batch = Batch.random(space.shape, space.dtype, ACTIONS, size, CPU, generator)
-    batch.reward = torch.from_numpy(generator.standard_normal(size, dtype=np.float32))
-    batch.discount = torch.from_numpy(np.where(generator.random(size) < 0.3, 0.0, 0.9).astype(np.float32))
-    batch.env_steps = env_steps
-    if agent.config.prioritized:
-        batch.weights = torch.from_numpy(generator.random(size).astype(np.float32))
-    return batch
-
-
-def parameters(agent: Any) -> dict[str, np.ndarray]:
-    return {name: tensor.detach().numpy().copy() for name, tensor in agent.online.state_dict().items()}
-
+from tests.agents.value_agents import (
+    ACTIONS,
+    DISTRIBUTIONAL,
+    IMAGE,
+    LINE,
+    SMALL,
+    VECTOR,
+    make_agent,
+    make_batch,
+    parameters,
+)
 
 # Learning
 
@@ -107,7 +61,7 @@ def test_every_agent_learns_a_corridor(name: str) -> None:
     agent_class = AGENTS.get(name)
     config = dataclasses.replace(
         agent_class.preset_table["vector"]["default"],
-        backbone=f"{__name__}:Small",
+        backbone=SMALL,
         learning_rate=3e-3,
         target_period_env_steps=10,
         **({"value_min": -2.0, "value_max": 2.0, "atoms": 41} if hasattr(agent_class.Config, "atoms") else {}),
@@ -141,104 +95,6 @@ def test_every_agent_solves_cartpole(name: str, seed: int, tmp_path: Path, monke
     run = Run.open("latest", kind="agents")
     seeds = game_seeds(run.seed, 100, Purpose.EVALUATION)
     assert play_games(open_agent(run, "best"), make_env_of(run), seeds, explore=0.0).scores.mean() >= 475
-
-
-# One update
-
-
-@pytest.mark.parametrize("name", ["prioritized-dqn", "rainbow", "btr", "qr-dqn", "dqn"])
-def test_importance_weights_count_in_every_loss(name: str) -> None:
-    losses = []
-    for which in (slice(0, 4), slice(4, 8), slice(0, 8)):
-        agent = make_agent(name, prioritized=True)
-        batch = make_batch(agent)
-        assert batch.weights is not None
-        batch.weights = torch.zeros(8)
-        batch.weights[which] = 2.0
-        losses.append(float(agent.update(batch).metrics["loss"]))
-    assert losses[0] != losses[1]
-    assert losses[0] + losses[1] == pytest.approx(losses[2], rel=1e-4)
-
-
-def test_weights_scale_the_gradient() -> None:
-    moved = []
-    for weight in (0.25, 1.0):
-        agent = make_agent("prioritized-dqn", optimizer="rmsprop", optimizer_epsilon=1e6)
-        before, batch = parameters(agent), make_batch(agent)
-        batch.weights = torch.full((8,), weight)
-        agent.update(batch)
-        moved.append(parameters(agent)["head.bias"] - before["head.bias"])
-    np.testing.assert_allclose(4 * moved[0], moved[1], rtol=1e-2)
-
-
-def test_td_errors_are_the_new_priorities() -> None:
-    agent = make_agent("prioritized-dqn")
-    batch = make_batch(agent)
-    with torch.no_grad():
-        q_values = agent.online(batch.observation).gather(1, batch.action[:, None]).squeeze(1)
-        chosen = agent.online(batch.next_observation).argmax(dim=1, keepdim=True)
-        following = agent.target(batch.next_observation).gather(1, chosen).squeeze(1)
-    expected = (batch.reward + batch.discount * following - q_values).abs()
-    torch.testing.assert_close(agent.update(batch).per_sample["td_error"], expected)
-
-
-@pytest.mark.parametrize("name", LINE)
-def test_errors_are_given_back_where_they_are_wanted_and_nowhere_else(name: str) -> None:
-    agent = make_agent(name)
-    per_sample = agent.update(make_batch(agent)).per_sample
-    assert set(per_sample) == ({"td_error"} if agent.config.prioritized else set())
-    for error in per_sample.values():
-        assert error.shape == (8,) and not error.requires_grad and (error >= 0).all()
-
-
-@pytest.mark.parametrize("name", LINE)
-def test_targets_are_constants(name: str) -> None:
-    agent = make_agent(name)
-    before = copy.deepcopy(agent.target.state_dict())
-    for seed in range(3):
-        agent.update(make_batch(agent, seed=seed))
-    assert all(torch.equal(before[key], tensor) for key, tensor in agent.target.state_dict().items())
-    assert all(parameter.grad is None for parameter in agent.target.parameters())
-
-
-def apart(agent: Any, scale: float = 0.5) -> None:
-    """Makes the target network another one than the online network."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in agent.target.parameters():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-
-
-@pytest.mark.parametrize("name", ["dqn", "c51", "qr-dqn"])
-@pytest.mark.parametrize("how", ["greedy", "double", "munchausen"])
-def test_what_follows_equals_a_loop(name: str, how: str) -> None:
-    agent = make_agent(name, double=how == "double", munchausen=how == "munchausen", munchausen_temperature=0.3)
-    apart(agent)
-    batch = make_batch(agent)
-    tensors = {field: getattr(batch, field) for field in ("observation", "action", "reward", "next_observation")}
-    with torch.no_grad():
-        reward, following = agent._what_follows(tensors | {"discount": batch.discount})
-        outputs = agent.target(batch.next_observation)
-        distribution = agent.value.distribution(outputs)
-        q_target = agent.value.q_values(distribution).numpy().astype(np.float64)
-        q_online = agent.value.q_values(agent.value.distribution(agent.online(batch.next_observation))).numpy()
-        q_now = agent.value.q_values(agent.value.distribution(agent.target(batch.observation))).numpy()
-    for b in range(8):
-        if how == "munchausen":
-            log_policy = q_target[b] - q_target[b].max()
-            log_policy = log_policy - 0.3 * np.log(np.exp(log_policy / 0.3).sum())
-            policy = np.exp(log_policy / 0.3)
-            log_now = q_now[b] - q_now[b].max()
-            log_now = log_now - 0.3 * np.log(np.exp(log_now / 0.3).sum())
-            expected = sum(policy[a] * distribution[b, a].numpy() for a in range(ACTIONS))
-            entropy = -(policy * log_policy).sum()
-            bonus = 0.9 * min(max(log_now[int(batch.action[b])], -1.0), 0.0)
-            expected_reward = float(batch.reward[b]) + bonus + float(batch.discount[b]) * entropy
-        else:
-            best = int((q_online if how == "double" else q_target)[b].argmax())
-            expected, expected_reward = distribution[b, best].numpy(), float(batch.reward[b])
-        np.testing.assert_allclose(following[b].numpy(), expected, rtol=1e-4, atol=1e-5)
-        assert float(reward[b]) == pytest.approx(expected_reward, rel=1e-4, abs=1e-5)
 
 
 # Flags
@@ -297,9 +153,11 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
 
 
 def test_what_a_backbone_cannot_do_is_said_in_one_line() -> None:
-    with pytest.raises(ConfigError, match="nature-cnn has no width") as error:
+    with pytest.raises(ConfigError, match="nature-cnn has no width; use --backbone-width 1, or another") as error:
         make_agent("dqn", IMAGE, backbone_width=2)
     assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="no spectral_norm and no max_pool; use --no-spectral-norm --max-pool 0, or"):
+        make_agent("btr", IMAGE, backbone="nature-cnn", backbone_width=1)
 
 
 def test_each_agent_is_what_its_name_says() -> None:
@@ -472,122 +330,3 @@ def test_fractions_for_choosing_judging_and_learning_are_different_ones() -> Non
     assert not torch.equal(drawn["taus"], drawn["next_taus"])
     assert not torch.equal(drawn["next_taus"], drawn["policy_taus"])
     assert isinstance(agent, IQN)
-
-
-# Schedules and saving
-
-
-def test_the_learning_rate_falls_with_environment_steps() -> None:
-    agent = make_agent("dqn", learning_rate=1e-3, learning_rate_end=0.0, learning_rate_env_steps=100)
-    rates = []
-    for at in (0, 25, 100, 500):
-        agent.update(make_batch(agent, env_steps=at))
-        rates.append(float(agent.optimizer.param_groups[0]["lr"]))
-    assert rates == pytest.approx([1e-3, 7.5e-4, 0.0, 0.0])
-
-
-def test_schedules_become_numbers_of_steps_once() -> None:
-    agent_class = AGENTS.get("prioritized-dqn")
-    config = dataclasses.replace(agent_class.preset_table["vector"]["default"], learning_rate_end=0.0)
-    resolved = agent_class.resolve(config, 10_000)
-    assert (resolved.importance_env_steps, resolved.learning_rate_env_steps) == (10_000, 10_000)
-    assert agent_class.resolve(resolved, 99) == resolved
-    agent = agent_class(resolved, VECTOR, Discrete(2), seed=0)
-    assert [agent.importance_exponent(at) for at in (0, 5_000, 10_000, 10**9)] == pytest.approx([0.4, 0.7, 1.0, 1.0])
-
-
-def test_gradients_are_scaled_down_together() -> None:
-    agent = make_agent("dqn", max_gradient_norm=1e-3)
-    batch = make_batch(agent)
-    batch.reward *= 100
-    agent.update(batch)
-    norm = torch.cat([p.grad.flatten() for p in agent.online.parameters() if p.grad is not None]).norm()
-    assert float(norm) == pytest.approx(1e-3, rel=1e-3)
-
-
-@pytest.mark.parametrize("name", LINE)
-def test_a_saved_agent_goes_on_exactly(tmp_path: Path, name: str) -> None:
-    agent = make_agent(name, target_period_env_steps=10)
-    for number in range(3):
-        agent.update(make_batch(agent, seed=number, env_steps=4 * number))
-    checkpoint.save(tmp_path / "saved", agent.state_dict())
-    resumed = make_agent(name, seed=99, target_period_env_steps=10)
-    resumed.load_state_dict(checkpoint.load(tmp_path / "saved"))
-    for number in range(3, 6):
-        for one in (agent, resumed):
-            one.update(make_batch(agent, seed=number, env_steps=4 * number))
-        ours, theirs = parameters(agent), parameters(resumed)
-        assert all((ours[key] == theirs[key]).all() for key in ours)
-
-
-def test_a_run_of_the_first_version_of_dqn_is_still_read() -> None:
-    agent = make_agent("dqn")
-    assert set(agent.state_dict()) == {"online", "target", "optimizer", "env_steps"}
-    assert {"head.weight", "head.bias"} < set(agent.state_dict()["online"])
-
-
-def play(source: Any, agent: Any, until: int) -> list[float]:
-    losses = []
-    while source.env_steps < until:
-        work = source.next()
-        if work.batch is not None:
-            outcome = agent.update(work.batch)
-            source.feedback(work.batch, outcome)
-            losses.append(float(outcome.metrics["loss"]))
-    return losses
-
-
-def test_priorities_go_round_through_acting_and_learning() -> None:
-    agent = make_agent("rainbow", actions=2, warmup_env_steps=20, replay_capacity=100)
-    source = agent.make_source(envs.make("cartpole", 2), seed=0)
-    play(source, agent, 60)
-    assert source.replay.priorities is not None
-    leaves = source.replay.priorities.tree.leaves
-    assert len(np.unique(leaves[leaves > 0])) > 10
-    source.env.close()
-
-
-def test_a_prioritised_run_goes_on_exactly(tmp_path: Path) -> None:
-    def fresh(seed: int) -> tuple[Any, Any]:
-        agent = make_agent("rainbow", actions=2, seed=seed, warmup_env_steps=20, replay_capacity=100)
-        return agent, agent.make_source(envs.make("cartpole", 2), seed=seed)
-
-    agent, source = fresh(0)
-    play(source, agent, 150)
-    manifest = source.save_bulk(tmp_path / "replay")
-    checkpoint.save(tmp_path / "saved", {"learner": agent.state_dict(), "source": source.state_dict()})
-    expected = play(source, agent, 220)
-    resumed, their_source = fresh(5)
-    saved = checkpoint.load(tmp_path / "saved")
-    resumed.load_state_dict(saved["learner"])
-    their_source.load_bulk(tmp_path / "replay", manifest)
-    their_source.load_state_dict(saved["source"])
-    assert play(their_source, resumed, 220) == expected and len(expected) > 20
-    ours, theirs = source.replay.priorities, their_source.replay.priorities
-    assert ours is not None and theirs is not None
-    assert ours.tree.nodes.tobytes() == theirs.tree.nodes.tobytes()
-    for one in (source, their_source):
-        one.env.close()
-
-
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-@needs_cuda
-@pytest.mark.parametrize("name", LINE)
-def test_captured_updates_of_the_line_equal_eager_ones(name: str) -> None:
-    agent_class = AGENTS.get(name)
-    config = dataclasses.replace(agent_class.preset_table["vector"]["default"], batch_size=8, learning_rate_end=1e-5)
-    captured, eager = (
-        agent_class(agent_class.resolve(config, 100), VECTOR, Discrete(ACTIONS), seed=0, device="cuda")
-        for _ in range(2)
-    )
-    eager._captured = eager._gradient_step
-    for number in range(5):
-        batch = make_batch(eager, seed=number, env_steps=10 * number)
-        for field in ("observation", "action", "reward", "discount", "next_observation", "weights"):
-            value = getattr(batch, field)
-            setattr(batch, field, None if value is None else value.cuda())
-        ours, theirs = captured.update(batch), eager.update(batch)
-        for key, value in {**ours.metrics, **ours.per_sample}.items():
-            torch.testing.assert_close(value, {**theirs.metrics, **theirs.per_sample}[key], rtol=1e-3, atol=1e-4)

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box
 from torch import nn
 
 from aprendiz import BACKBONES
-from aprendiz.backbones import ACTIVATIONS, MLP, ConvDecoder, ConvEncoder
+from aprendiz.backbones import ACTIVATIONS, MLP, ChannelNorm, ConvDecoder, ConvEncoder, NatureCNN
 from aprendiz.errors import ConfigError
 
 
@@ -98,3 +98,30 @@ def test_what_cannot_be_built_is_refused(build: Any, message: str) -> None:
 @pytest.mark.parametrize(("name", "cls"), [("conv-encoder", ConvEncoder), ("conv-decoder", ConvDecoder), ("mlp", MLP)])
 def test_names_stand_for_the_classes(name: str, cls: type) -> None:
     assert BACKBONES.get(name) is cls
+
+
+def test_each_place_of_an_image_is_normalised_by_itself() -> None:
+    image = 3.0 + 2.0 * torch.randn(2, 6, 3, 4)
+    found = ChannelNorm(6)(image)
+    for sample in range(2):
+        for row in range(3):
+            for column in range(4):
+                numbers = image[sample, :, row, column]
+                by_hand = (numbers - numbers.mean()) / (numbers.var(unbiased=False) + 1e-5).sqrt()
+                torch.testing.assert_close(found[sample, :, row, column], by_hand)
+
+
+def test_normalising_keeps_channels_last() -> None:
+    image = torch.randn(2, 6, 3, 4).contiguous(memory_format=torch.channels_last)
+    assert ChannelNorm(6)(image).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_with_all_layers_normalised_a_bright_corner_changes_nothing_elsewhere() -> None:
+    torch.manual_seed(0)
+    network = NatureCNN(space(4, 84, 84, np.uint8), layer_norm="all", trunk=True)
+    dark = torch.randint(0, 50, (1, 4, 84, 84), dtype=torch.uint8)
+    bright = dark.clone()
+    bright[..., :8, :8] = 255
+    seen = [network(image).unflatten(1, (64, 7, 7)) for image in (dark, bright)]
+    torch.testing.assert_close(seen[0][..., 1:, 1:], seen[1][..., 1:, 1:])
+    assert not torch.equal(seen[0][..., 0, 0], seen[1][..., 0, 0])

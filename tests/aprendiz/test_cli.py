@@ -97,6 +97,23 @@ def test_errors_are_one_line(argv: tuple[str, ...], message: str, capsys: pytest
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_missing_positional_is_named_though_its_help_says_more_than_its_name() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Command:
+        run: Annotated[str, tyro.conf.Positional]
+        """A run's folder, or its name."""
+
+    with pytest.raises(AprendizError, match="^missing run; prog --help lists"):
+        cli.parse(Command, [], prog="prog")
+
+
+def test_an_option_that_decides_which_others_there_are_is_given_once() -> None:
+    assert cli.given(["--data", "digits", "--n=3"], "n") == "3" and cli.given(["--data"], "data") is None
+    assert cli.given(["--data", "digits", "--data=digits"], "data") == "digits"
+    with pytest.raises(AprendizError, match="^--data is given as mnist and as digits: give it once$"):
+        cli.given(["--data", "mnist", "--data=digits"], "data")
+
+
 def test_help_shows_docstrings_and_defaults_and_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse("--help")

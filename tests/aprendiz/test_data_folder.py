@@ -78,6 +78,7 @@ def test_mixed_pictures_are_trained_on_and_one_warning_names_those_that_cannot_b
     assert "cats/empty.jpg (empty)" in error and "cats/letter.png (no picture)" in error
     if not stream:  # a header says nothing about the end of the file
         assert "3 of 25 files" in error and "cats/cut.png (truncated)" in error
+    assert "2 can be used, but look odd: cats/dot.png (1x1, enlarged), cats/print.jpg (CMYK, " in error
     assert len(data.train) + len(data.validation) + len(data.test) == (23 if stream else 22)
     assert data.spec.classes == ("cats", "dogs/big") and data.spec.shape == (3, 32, 32)
     assert len(data.skipped) == (2 if stream else 3)
@@ -258,8 +259,11 @@ def broken(kind: str, path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(noise(0, 64, 64)).save(buffer, "PNG")
     whole = buffer.getvalue()
+    jpeg = io.BytesIO()
+    Image.fromarray(noise(0, 64, 64)).save(jpeg, "JPEG")
     contents: dict[str, Callable[[], bytes]] = {
         "truncated": lambda: whole[: len(whole) // 2],
+        "truncated header": lambda: jpeg.getvalue()[:300],
         "damaged": lambda: whole[:200] + bytes(100) + whole[300:],
         "text": lambda: b"hello",
         "nothing": lambda: b"",
@@ -273,6 +277,7 @@ def broken(kind: str, path: Path) -> None:
     ("kind", "reason"),
     [
         ("truncated", "truncated"),
+        ("truncated header", "truncated"),
         ("damaged", ""),
         ("text", "no picture"),
         ("nothing", "empty"),

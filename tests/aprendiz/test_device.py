@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from aprendiz import device
-from aprendiz.device import CapturedStep, available_memory, choose_device, keep_freed_memory, used_memory
+from aprendiz.device import (
+    CapturedStep,
+    available_memory,
+    choose_device,
+    keep_freed_memory,
+    load_generator_state,
+    used_memory,
+)
 from aprendiz.errors import ConfigError
 
 
@@ -152,3 +159,20 @@ def test_the_memory_in_use_is_this_process_s_own_in_megabytes(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 2_500_000)
     assert used_memory()["speed/gpu_memory_mb"] == 2.5
+
+
+def test_a_generator_goes_on_where_it_was() -> None:
+    one, other = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    torch.rand(5, generator=one)
+    load_generator_state(other, one.get_state())
+    assert torch.equal(torch.rand(5, generator=one), torch.rand(5, generator=other))
+
+
+def test_a_state_of_another_kind_of_device_seeds_a_generator() -> None:
+    """A GPU's is 16 bytes: a seed and a place."""
+    drawn = []
+    for state in (torch.arange(16, dtype=torch.uint8), torch.arange(16, dtype=torch.uint8), torch.ones(16).byte()):
+        generator = torch.Generator()
+        load_generator_state(generator, state)
+        drawn.append(torch.rand(3, generator=generator).tolist())
+    assert drawn[0] == drawn[1] != drawn[2]

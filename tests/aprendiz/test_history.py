@@ -86,6 +86,16 @@ def test_a_history_smaller_than_half_a_batch_is_used_up_whole() -> None:
     assert int((mixed < 8).sum()) == 2
 
 
+def test_rows_are_drawn_once_each_and_taken_in_whole() -> None:
+    memory, random = history(6), torch.Generator().manual_seed(1)
+    memory.add(numbered(0, 4), random)
+    assert sorted(memory.sample(4, random)[0].flatten().tolist()) == [0, 1, 2, 3]
+    memory.add(numbered(10, 4), random)  # two find room, two take the place of others
+    (rows,) = memory.sample(9, random)
+    assert memory.size == len(rows) == len(rows.unique()) == 6
+    assert int((rows >= 10).sum()) == 4
+
+
 def test_a_history_of_nothing_is_an_error() -> None:
     with pytest.raises(ConfigError, match="at least 1, not 0"):
         history(0)

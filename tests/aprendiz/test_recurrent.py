@@ -271,8 +271,9 @@ def test_a_table_s_rows_are_read_like_vectors_looked_up(rows: int, small: int, m
     torch.testing.assert_close(results[0], results[1])
 
 
-def test_many_small_gradients_of_a_row_are_not_lost_in_bfloat16() -> None:
-    table = torch.zeros(3, 2, dtype=torch.bfloat16, requires_grad=True)
+@pytest.mark.parametrize("rows", [3, module.SMALL_TABLE + 1])
+def test_many_small_gradients_of_a_row_are_not_lost_in_bfloat16(rows: int) -> None:
+    table = torch.zeros(rows, 2, dtype=torch.bfloat16, requires_grad=True)
     module._TableRows.apply(table, torch.zeros(4096, 1, dtype=torch.int64)).sum().backward()
     assert table.grad is not None and table.grad[0].tolist() == [4096.0, 4096.0]
 

@@ -54,6 +54,8 @@ def test_unknown_name_lists_the_closest_and_how_to_see_all() -> None:
         UnknownNameError, match="unknown name 'qlearning' among the 2 fruit; closest: q-learning; --list"
     ):
         Registry("fruit", BUILTINS).get("qlearning")
+    with pytest.raises(UnknownNameError, match="among the 2 pieces of fruit"):
+        Registry("fruit", BUILTINS, "pieces of fruit").get("qlearning")
 
 
 def test_builtins_may_be_computed_when_first_asked_for() -> None:

@@ -24,7 +24,8 @@ from aprendiz.tracking import Tracker, resolve_mode
 
 @pytest.fixture(autouse=True)
 def nothing_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("WANDB_")] + ["NETRC"]:
+    configured = [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]
+    for name in [*configured, "NETRC"]:  # the service's address is W&B's own: put back later, it could be outdated
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
@@ -322,6 +323,21 @@ def test_a_server_that_does_not_answer_means_offline(
     lines = capfd.readouterr().err.splitlines()
     assert re.match("wandb: W&B cannot be reached, so this run is logged offline: ", lines[0]) and len(lines[0]) < 300
     assert lines[1].startswith("wandb: logged offline; upload with: wandb sync ")
+    (file,) = tmp_path.glob("wandb/offline-run-*-abcd1234/run-abcd1234.wandb")
+    assert history(file)[0]["train/loss"] == 1.0
+
+
+def test_the_address_of_a_service_that_has_ended_is_forgotten(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    wandb.teardown()
+    os.environ["WANDB_SERVICE"] = f"3-{os.getpid()}-unix-{tmp_path / 'socket'}"  # as a child inherits it
+    tracker = Tracker(tmp_path, mode="offline", run_id="abcd1234", name="a", config={})
+    tracker.log(1, {"train/loss": 1.0})
+    tracker.finish()
+    assert "failed" not in capfd.readouterr().err
     (file,) = tmp_path.glob("wandb/offline-run-*-abcd1234/run-abcd1234.wandb")
     assert history(file)[0]["train/loss"] == 1.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +56,44 @@ def test_vizdoom_shows_the_game_at_its_limit_and_pads_with_black():
     assert not np.array_equal(step.final_observation[0, 3], step.final_observation[0, 2])
     assert env.spec.protocol["action_set"] == ["none", "move left", "move right", "attack"]
     env.close()
+
+
+@needs_vizdoom
+def test_vizdoom_writes_nothing_where_the_program_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = envs.make("vizdoom-basic", 1)
+    env.reset(0)
+    env.step(np.array([1]))
+    settings = Path(env.first._folder.name)
+    env.close()
+    assert list(tmp_path.iterdir()) == [] and not settings.exists()
+
+
+@needs_mujoco
+def test_mujoco_tells_its_warnings_and_writes_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    env = envs.make("inverted-pendulum", 1)
+    env.reset(0)
+    env.first.data.qvel[:] = np.nan
+    env.step(np.zeros((1, 1), np.float32))
+    assert list(tmp_path.iterdir()) == []
+    assert "MuJoCo: " in capfd.readouterr().err
+
+
+@needs_mujoco
+def test_whoever_takes_mujoco_s_warnings_already_goes_on_taking_them():
+    import mujoco
+
+    before, told = mujoco.get_mju_user_warning(), []
+    mujoco.set_mju_user_warning(told.append)
+    try:
+        env = envs.make("inverted-pendulum", 1)
+        env.reset(0)
+        env.first.data.qvel[:] = np.nan
+        env.step(np.zeros((1, 1), np.float32))
+    finally:
+        mujoco.set_mju_user_warning(before)
+    assert len(told) > 0
 
 
 @pytest.mark.parametrize(("name", "package"), [("vizdoom-basic", "vizdoom"), ("minigrid-empty-8x8", "minigrid")])

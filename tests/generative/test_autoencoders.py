@@ -15,6 +15,7 @@ from torch.func import jacrev, vmap
 from agents.dqn import QNetwork
 from aprendiz.data import load
 from aprendiz.data.core import Dataset, ImageBatch, ImageSpec
+from aprendiz.data.images import ArrayImages
 from aprendiz.errors import ConfigError
 from aprendiz.optim import cosine_schedule
 from generative import GENERATIVE
@@ -244,6 +245,18 @@ def test_samples_are_decided_by_the_generator_and_the_weights_alone(sampling: st
     assert not torch.equal(samples[0], one.sample(4, torch.Generator().manual_seed(3)))
 
 
+@pytest.mark.parametrize(("loss", "bits"), [("cross-entropy", True), ("squared-error", False)])
+def test_a_chain_draws_bits_only_where_probabilities_of_bits_were_learned(
+    loss: Any, bits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make("denoising", loss=loss, sampling="chain", chain_steps=3)
+    model.update(ImageBatch(images(64)))
+    spoilt: list[Tensor] = []
+    monkeypatch.setattr("generative.denoising.corrupt", lambda images, *_: spoilt.append(images) or images)
+    model.sample(4, torch.Generator().manual_seed(2))
+    assert [set(step.unique().tolist()) <= {0.0, 1.0} for step in spoilt] == [False, bits, bits]
+
+
 @pytest.mark.parametrize("name", [*NAMES, "vae", "beta-vae"])
 def test_learning_goes_on_exactly_from_a_saved_state(name: str) -> None:
     whole, first = make(name), make(name)
@@ -300,6 +313,38 @@ class Plain(torch.nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.tanh(self.dense(image.flatten(1)))
+
+
+@pytest.mark.parametrize("name", ["autoencoder", "conv-autoencoder", "vae", "stacked"])
+def test_an_image_s_code_does_not_depend_on_the_others_where_a_backbone_normalises_by_the_batch(name: str) -> None:
+    changes: dict[str, Any] = {"hidden": (6, 4)} if name == "stacked" else {}
+    cls = GENERATIVE.get(name)
+    config = dataclasses.replace(cls.presets(GREY)["default"], backbone=f"{__name__}:Normalising", **changes)
+    model = cls(cls.resolve(config, GREY, train_images=100, budget_images=100), GREY, seed=0)
+    for _ in range(3):
+        model.update(ImageBatch(images(16), stage="layer-1" if name == "stacked" else ""))
+    networks = model.modules()["encoders" if name == "stacked" else "network"]
+    before = {key: value.clone() for key, value in networks.state_dict().items()}
+    others = images(8)
+    torch.testing.assert_close(model.encode(others)[:1], model.encode(others[:1]))
+    model.filters()
+    model.validate(ArrayImages(GREY, (255 * others).to(torch.uint8)), torch.Generator().manual_seed(0))
+    assert all(torch.equal(value, before[key]) for key, value in networks.state_dict().items())
+    assert all(module.training for module in networks.modules())
+
+
+class Normalising(torch.nn.Module):
+    """Somebody's own, with batch normalisation and dropout."""
+
+    features = 6
+
+    def __init__(self, observation_space: Any) -> None:
+        super().__init__()
+        dense = torch.nn.Linear(int(np.prod(observation_space.shape)), self.features)
+        self.layers = torch.nn.Sequential(dense, torch.nn.BatchNorm1d(self.features), torch.nn.Dropout(0.5))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image.flatten(1))
 
 
 # What is decided by the budget

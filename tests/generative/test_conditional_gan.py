@@ -83,6 +83,15 @@ def test_without_labels_classes_come_as_often_as_they_were_learned_from() -> Non
     torch.testing.assert_close(shares, torch.tensor([5 / 6, 0.0, 1 / 6]), rtol=0, atol=0.03)
 
 
+def test_a_saved_model_still_knows_how_often_it_learned_each_class() -> None:
+    model, other = game(), game()
+    model.update(batch([0, 0, 0, 0, 0, 0]))
+    other.load_state_dict(model.state_dict())
+    codes = [one.latent(50, torch.Generator().manual_seed(1)) for one in (model, other)]
+    assert torch.equal(*codes)
+    assert codes[1][:, -3].sum() == 50
+
+
 def test_before_it_has_learned_all_classes_come_equally_often() -> None:
     shares = game().latent(3_000, torch.Generator().manual_seed(1))[:, -3:].mean(0)
     torch.testing.assert_close(shares, torch.full((3,), 1 / 3), rtol=0, atol=0.03)
@@ -131,3 +140,10 @@ def test_it_draws_the_digit_that_it_is_asked_for() -> None:
     samples = model.sample(200, torch.Generator().manual_seed(1), asked).flatten(1)
     nearest = torch.cdist(samples, means).argmin(dim=1)
     assert float((nearest == asked).float().mean()) > 0.8
+
+
+def test_the_penalty_is_that_of_the_discriminator_that_knows_the_labels() -> None:
+    labels = [0, 1, 2, 2, 1, 1]
+    drawn, told = seen_by_both(game(discriminator_norm="none", gradient_penalty=0.1), batch(labels))
+    assert len(drawn) == 2 and len(told) == 4  # the real images once more
+    assert all(torch.equal(one, torch.tensor(labels)) for one in told)

@@ -16,7 +16,7 @@ SPEC = ImageSpec(name="images", channels=1, height=4, width=4)
 
 
 def game(model_class: type[GAN] = GAN, **changes: Any) -> GAN:
-    config = GANConfig(generator_hidden=(8,), backbone_hidden=(8,), batch_size=4, **changes)
+    config = GANConfig(generator_hidden=(8,), backbone_hidden=(8,), batch_size=4, final_learning_rate=1.0, **changes)
     return model_class(config, SPEC, seed=1)
 
 
@@ -111,3 +111,29 @@ def test_any_backbone_can_stand_under_the_discriminator() -> None:
 def test_impossible_hyperparameters_are_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=name):
         GANConfig(**{name: value})
+
+
+class Wide(nn.Module):
+    """Somebody's own backbone, whose layers have the usual option."""
+
+    def __init__(self, observation_space: Box, hidden: tuple[int, ...] = (3,)) -> None:
+        super().__init__()
+        self.features = hidden[-1]
+        self.dense = nn.Linear(16, self.features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.dense(images.flatten(1))
+
+
+class Silent(nn.Module):
+    """One that does not say how wide it is."""
+
+    def __init__(self, observation_space: Box) -> None:
+        super().__init__()
+
+
+def test_a_backbone_of_a_third_party_gets_the_options_that_it_has() -> None:
+    model = game(backbone=f"{__name__}:Wide")
+    assert model.discriminator.logit.in_features == 8
+    with pytest.raises(ConfigError, match="features"):
+        game(backbone=f"{__name__}:Silent")

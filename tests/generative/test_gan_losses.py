@@ -13,6 +13,7 @@ from generative.gan_losses import (
     interpolate,
     minimax_generator_loss,
     non_saturating_generator_loss,
+    real_gradient_penalty,
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
@@ -135,3 +136,19 @@ def test_a_flat_critic_has_a_penalty_of_1_and_a_finite_gradient() -> None:
     penalty.backward()
     assert float(penalty.detach()) == pytest.approx(1.0, abs=1e-5)
     assert weight.grad is not None and bool(torch.isfinite(weight.grad).all())
+
+
+def test_the_penalty_at_real_images_of_a_linear_discriminator_is_half_its_squared_weights() -> None:
+    # D(x) = w x: the gradient is w at every image, and |(3, 4)|^2 / 2 = 12.5 (Mescheder et al. 2018, equation 9).
+    weights = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    penalty = real_gradient_penalty(lambda images: images @ weights.T, torch.randn(5, 2))
+    assert float(penalty.detach()) == pytest.approx(12.5)
+    (slope_of_weights,) = torch.autograd.grad(penalty, weights)
+    assert slope_of_weights.tolist() == [[3.0, 4.0]]  # so that it can be learned from
+
+
+def test_the_penalty_at_real_images_is_the_mean_of_each_image_s_own() -> None:
+    # D(x) = sum of x^2 / 2: the gradient is x itself.
+    images = torch.tensor([[1.0, 0.0], [0.0, 3.0]])
+    penalty = real_gradient_penalty(lambda x: x.square().sum(dim=1) / 2, images)
+    assert float(penalty.detach()) == pytest.approx((1 + 9) / 2 / 2)

@@ -28,7 +28,7 @@ from aprendiz.loop import Outcome
 from aprendiz.run import Run
 from generative import pictures
 from generative.saved import open_model
-from generative.train import run_command
+from generative.train import parse_order, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--wandb", "disabled", "--device", "cpu")
@@ -435,6 +435,7 @@ def test_a_folder_of_pictures_with_broken_ones_among_them_trains_with_one_warnin
     run = train(MODEL, "--data", f"folder:{folder}", "--size", "8", "--images", "100", "--pictures", "4", *COMMON)
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "cut.png" in warning and "letter.png" in warning and "2 of 16 files" in warning
+    assert "2 can be used, but look odd: b/dot.png (1x1, enlarged), b/print.jpg (CMYK, " in warning
     assert run.task == "holiday" and run.name.startswith("holiday-")
     assert run.config["data"]["name"] == f"folder:{folder}"
     assert run.config["data"]["spec"]["channels"] == 3 and run.config["data"]["spec"]["classes"] == ["a", "b"]
@@ -453,6 +454,27 @@ def test_a_folder_is_found_again_from_elsewhere_and_one_that_changed_is_refused(
     assert re.search(r"the images of folder:.*holiday have changed since .* began \(fingerprint \w+, now \w+\)", line)
     shutil.rmtree(folder)
     assert "there is no folder" in refused(capsys, "--resume", str(run.path), "--images", "120", *COMMON[:2])
+
+
+def test_whether_pictures_fit_in_memory_is_decided_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--data", f"folder:{picture_folder(tmp_path / 'holiday')}", "--images", "50", *COMMON)
+    run = train(MODEL, *options)
+    kept = run.config["data"]["options"]
+    assert kept["stream"] is False and kept["size"] == 9 and kept["colour"] == "rgb"
+    monkeypatch.setattr("aprendiz.data.folder.available_memory", lambda device: 1)
+    assert resume(run, "--images", "80").steps()[-1] == 80
+    assert train(MODEL, *options).config["data"]["options"]["stream"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "stream"),
+    [(["--stream"], True), (["--no-stream"], False), (["--stream", "False"], False), (["--stream", "None"], False)],
+    ids=str,
+)
+def test_a_choice_that_may_be_left_open_is_a_flag_too(tmp_path: Path, words: list[str], stream: bool) -> None:
+    folder = picture_folder(tmp_path / "holiday")
+    order = parse_order([MODEL, "--data", f"folder:{folder}", *words, "--images", "50"])
+    assert order.data_options["stream"] is stream and order.options.images == 50
 
 
 # What it refuses: one line, exit code 2
@@ -518,6 +540,8 @@ def test_labels_are_needed_by_some(tmp_path: Path, capsys: pytest.CaptureFixture
     shutil.rmtree(folder / "a")
     said = refused(capsys, "conditional-gan", "--data", f"folder:{folder}", *COMMON)
     assert "conditional-gan learns from labelled images, and holiday has no labels" in said
+    said = refused(capsys, "conditional-gan", "--patch", "4", *COMMON)
+    assert "conditional-gan learns from labelled images, and patches of digits have no labels" in said
 
 
 @pytest.fixture(scope="module")

@@ -91,14 +91,36 @@ def test_a_file_that_is_no_picture_is_left_out_of_a_folder_with_a_warning(
     Image.new("L", (8, 8), 100).save(folder / "one.png")
     (folder / "two.png").write_text("no picture")
     assert codes_of(run, tmp_path, str(folder)).shape == (1, 8)
-    assert "1 files" in (warning := capsys.readouterr().err) and "two.png" in warning
+    assert "1 files" in (warning := capsys.readouterr().err) and "two.png (no picture)" in warning
+
+
+def test_a_folder_that_is_there_is_meant_though_the_run_s_has_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, count in (("mine", 12), ("hers", 3)):
+        (tmp_path / place / "holiday").mkdir(parents=True)
+        for number in range(count):
+            Image.new("L", (8, 8), 20 * number).save(tmp_path / place / "holiday" / f"{number}.png")
+    run = train(tmp_path / "runs", MODEL, "--data", f"folder:{tmp_path / 'mine' / 'holiday'}", "--images", "50")
+    monkeypatch.chdir(tmp_path / "hers")
+    assert len(codes_of(run, tmp_path, "holiday")) == 3
+    monkeypatch.chdir(tmp_path)
+    assert len(codes_of(run, tmp_path, "holiday")) == 12
+
+
+def test_numbers_are_shown_with_five_digits_and_seeds_whole() -> None:
+    shown = [evaluate._number(value) for value in (23.02412, 1_535_341_212.0, 0.0, -1e-7, None, 1e300)]
+    assert shown == ["23.024", "1535341212", "0", "-1e-07", "not finite", "1e+300"]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["nowhere.png"], "there is no file or folder nowhere.png"),
-        (["digts"], "unknown name 'digts' among the 4 datasets; closest: digits"),
+        (
+            ["digts"],
+            "no file or folder digts, nor a data set: unknown name 'digts' among the 4 datasets; closest: digits",
+        ),
         (["empty"], "no picture in empty can be read"),
         (["letter.png"], "letter.png cannot be read as a picture"),
         (["wide.npy"], "wide.npy holds an array (2, 9, 9); the model reads (N, 1, 8, 8)"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from generative.partition import (
+    LogPartition,
     annealed_log_weights,
     base_log_partition,
     binary_states,
@@ -136,3 +137,10 @@ def test_the_error_bar_is_three_standard_errors() -> None:
     assert low == -math.inf  # the error is larger than the mean
     even = log_mean_weight(torch.tensor([1.0, 1.1, 0.9, 1.0]).log())
     assert even[1] == pytest.approx(math.log(1.0 - 3 * float(torch.tensor([1.0, 1.1, 0.9, 1.0]).std()) / 2), abs=1e-6)
+
+
+def test_an_error_bar_without_an_end_is_left_out() -> None:
+    closed = LogPartition(5.0, 4.0, 5.5, exact=False).likelihoods("nats", 3.0)
+    assert closed == {"nats": -2.0, "nats_low": -2.5, "nats_high": -1.0, "log_partition": 5.0, "log_partition_exact": 0}
+    open_ended = LogPartition(5.0, -math.inf, 5.5, exact=False).likelihoods("nats", 3.0)
+    assert open_ended == {name: value for name, value in closed.items() if name != "nats_high"}

@@ -323,7 +323,7 @@ def test_grey_pixels_are_tossed_anew_or_cut_or_kept_as_the_option_says() -> None
 def test_the_gap_compares_held_out_with_training_images_and_grows_when_it_overfits() -> None:
     random = (np.random.default_rng(0).random((40, 4, 4)) > 0.5).astype(np.uint8) * 255
     data = from_arrays("noise", random, test_images=random[:5], validation=20)
-    config = RBMConfig(hidden=60, learning_rate=0.1, batch_size=20, chains=20, weight_decay=0.0)
+    config = RBMConfig(hidden=60, learning_rate=0.5, batch_size=20, chains=20, weight_decay=0.0)
     early = trained(config, data, 100).validate(data.validation, generator())
     late = trained(config, data, 20_000).validate(data.validation, generator())
     assert late["free_energy_gap"] == pytest.approx(late["free_energy_held_out"] - late["free_energy_train"])

@@ -216,6 +216,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--interpolate", "1"], "--interpolate"),
         (["--interpolate", "test:1", "test:9999"], "digits has test images 0 to 179"),
         (["--interpolate", "here.png", "there.png"], "here.png: neither a number nor a picture file"),
+        (["--interpolate", "1", "there.png"], "there.png: neither a number nor a picture file"),
         (["--checkpoint", "9"], "has no checkpoint at step 9; there are 300"),
         (["--checkpoint", "newest"], "checkpoint 'newest' is not last, best or a step"),
         (["--device", "tpu"], "unknown device 'tpu'"),

@@ -16,7 +16,8 @@ from aprendiz.data.build import finish, from_arrays
 from aprendiz.errors import ConfigError
 from generative import fine_tuning
 from generative.fine_tuning import Classifier, StagedConfig, bound_norms, dropped, initialize
-from generative.stacked import StackedAutoencoder, StackedConfig, distance
+from generative.stacked import StackedAutoencoder, StackedConfig
+from generative.stacked_layers import distance
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -151,6 +152,17 @@ def test_the_classifier_starts_from_the_pre_trained_layers(digits) -> None:
     for layer, pretrained in zip(model.tuned.network.layers, model.encoders, strict=True):
         for tuned, before in zip(layer.parameters(), pretrained.parameters(), strict=True):
             torch.testing.assert_close(tuned, before)
+
+
+def test_it_is_the_average_of_the_weights_that_classifies(digits) -> None:
+    model, source = made(config_of(fine_tune="classify", pretrain=False, fine_tune_images=500), digits, 500)
+    train(model, source, 500)
+    assert model.tuned is not None and model.tuned.average is not None
+    images = digits.test.scaled(slice(0, 20))
+    with torch.no_grad():
+        of_average, of_last = (network.eval()(images) for network in (model.tuned.average.network, model.tuned.network))
+    assert torch.equal(model.classify(images), of_average)
+    assert not torch.allclose(of_average, of_last)
 
 
 def test_random_initialisation_is_the_very_same_network(digits) -> None:
@@ -312,3 +324,11 @@ def test_the_learning_rate_falls_to_its_final_share() -> None:
         shares.append(optimizer.share)
         optimizer.step((weight * 1.0).sum(), 25)
     assert shares == pytest.approx([1.0, 0.775, 0.55, 0.325, 0.1, 0.1])
+
+
+def test_a_backbone_that_has_an_activation_is_told_it(digits) -> None:
+    model, _ = made(config_of(backbone="conv-encoder", activation="sigmoid"), digits)
+    assert any(isinstance(module, nn.Sigmoid) for module in model.encoders[0].modules())
+    assert model._kind_below(1) == "sigmoid"
+    with pytest.raises(ConfigError, match="activation must be relu, sigmoid or tanh"):
+        config_of(activation="silu")

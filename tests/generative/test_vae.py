@@ -16,7 +16,7 @@ from aprendiz.data.core import ImageBatch, ImageSpec
 from aprendiz.data.images import ArrayImages
 from aprendiz.errors import ConfigError
 from generative.elbo import gaussian_log_density
-from generative.vae import VAE, BetaVAE, BetaVAEConfig, VAEConfig
+from generative.vae import LEAST_LOG_DEVIATION, VAE, BetaVAE, BetaVAEConfig, VAEConfig
 
 GREY = ImageSpec(name="grey", channels=1, height=8, width=8)
 TINY = ImageSpec(name="tiny", channels=1, height=4, width=4)
@@ -150,6 +150,15 @@ def test_the_deviation_of_pixels_is_learned_or_fixed() -> None:
     assert learned.network.log_deviation.exp().item() == pytest.approx(math.sqrt(1 / 12), rel=0.25)
 
 
+def test_the_deviation_of_images_that_come_back_exactly_does_not_fall_for_ever() -> None:
+    model = make(likelihood="gaussian", learning_rate=1.0)
+    blank = ImageBatch(torch.zeros(8, *GREY.shape))
+    for _ in range(30):
+        metrics = model.update(blank).metrics
+        assert float(model.network.log_deviation.detach()) >= LEAST_LOG_DEVIATION
+    assert all(math.isfinite(float(value)) for value in metrics.values())
+
+
 def test_the_weight_of_the_divergence_rises_over_the_warm_up() -> None:
     model = make(warmup_images=16)
     shares = []
@@ -206,6 +215,10 @@ def test_every_preset_learns_encodes_decodes_and_samples(cls: type[VAE], spec: I
 def test_what_has_no_likelihood_of_bits_gets_a_gaussian_one() -> None:
     assert make(STANDARD).config.likelihood == make(COLOUR).config.likelihood == "gaussian"
     assert make(GREY).config.likelihood == "dynamic"
+
+
+def test_no_preset_is_called_after_a_paper_whose_network_it_is_not() -> None:
+    assert "paper" in VAE.presets(GREY) and "paper" not in BetaVAE.presets(GREY)
 
 
 def test_beta_is_four_in_beta_vae_and_one_otherwise() -> None:

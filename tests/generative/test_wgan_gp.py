@@ -16,7 +16,11 @@ SPEC = ImageSpec(name="images", channels=1, height=8, width=8)
 
 
 def game(**changes: Any) -> WGANGP:
-    return WGANGP(WGANGPConfig(generator_width=4, discriminator_width=4, batch_size=4, **changes), SPEC, seed=1)
+    return WGANGP(
+        WGANGPConfig(generator_width=4, discriminator_width=4, batch_size=4, final_learning_rate=1.0, **changes),
+        SPEC,
+        seed=1,
+    )
 
 
 def batch(count: int = 20) -> ImageBatch:

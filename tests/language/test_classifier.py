@@ -114,6 +114,12 @@ def test_a_classifier_that_was_saved_goes_on_exactly(negation: LabelledTexts) ->
     assert torch.equal(model.classify(texts), other.classify(texts))
 
 
+def test_what_learned_on_a_gpu_is_read_on_a_cpu(negation: LabelledTexts) -> None:
+    model, other, texts = make(negation), make(negation, seed=9), [np.array([3, 4, 5])]
+    other.load_state_dict(model.state_dict() | {"generator": torch.arange(16, dtype=torch.uint8)})
+    assert torch.equal(model.classify(texts), other.classify(texts))
+
+
 def test_validation_says_how_many_were_right(negation: LabelledTexts) -> None:
     metrics = make(negation).validate(negation, torch.Generator())
     assert 0.0 <= metrics["accuracy"] <= 1.0 and metrics["score"] <= metrics["accuracy"]

@@ -175,7 +175,7 @@ def test_a_model_of_one_pass_ends_with_its_text(book: Path, capsys: pytest.Captu
     assert run.load()["loop"]["units"] == size and run.status()["state"] == "finished"
     said = refused(capsys, "ngram", "--data", f"file:{book}", "--tokens", str(size + 1), *COMMON)
     assert f"the text has {size:,} of them: give --tokens {size} at most" in said
-    assert "nothing more to do" in refused(capsys, "--resume", str(run.path), "--tokens", str(2 * size))
+    assert "nothing more to do" in refused(capsys, "--resume", str(run.path))
 
 
 def test_half_counted_n_grams_go_on_to_the_whole(book: Path) -> None:
@@ -284,15 +284,15 @@ def test_metrics_texts_and_curves_go_to_weights_and_biases(book: Path, monkeypat
 
     monkeypatch.setattr("aprendiz.tracking.Tracker", Recorder)
     arguments = [word for word in BIGRAM if word not in ("--wandb", "disabled")]
-    run = stop_at(120, [*arguments, "--data", f"file:{book}", "--tokens", "300", "--wandb", "offline"])
+    run = stop_at(120, [*arguments, "--data", f"file:{book}", "--tokens", "600", "--wandb", "offline"])
     assert run_command(["--resume", run.name]) == 0
     first, second = made
     assert first.given.run_id == second.given.run_id == run.info["wandb_id"]
     assert (first.given.resumed, second.given.resumed) == (False, True)
     assert first.given.step_metric == "tokens" and first.given.config["model"]["name"] == MODEL
-    assert first.logged[-1] <= 200 < second.logged[-1]
+    assert first.logged[-1] <= 300 <= second.logged[0]
     assert {"sample/text", "sample/curves"} == set(second.media)
-    assert first.ended == [200, "finished with 0"] and second.ended == [300, "finished with 0"]
+    assert first.ended == [300, "finished with 0"] and second.ended == [600, "finished with 0"]
 
 
 # Losses that are no numbers
@@ -395,6 +395,35 @@ def test_a_file_that_is_no_text_ends_in_one_line(
     path = tmp_path / "given.txt"
     path.write_bytes(content)
     assert re.search(said, refused(capsys, *BIGRAM, "--data", f"file:{path}"))
+
+
+def test_a_text_shorter_than_a_stretch_ends_in_one_line(
+    tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.txt").write_text(sentences(10)[:70])
+    given = ("lstm", "--data", f"file:{tmp_path / 'note.txt'}", *COMMON)
+    said = "the training part has 56 tokens, and a stretch takes 65: use a longer text, or shorter stretches (--length)"
+    for precision in ("auto", "fp32"):
+        assert said in refused(capsys, *given, "--precision", precision)
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "standard.input is empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 50, "standard input holds NUL bytes: that is no text"),
+        ("El niño comió piña.\n".encode("latin-1") * 50, "standard input is not UTF-8 .*--encoding latin-1"),
+    ],
+    ids=["empty", "binary", "latin-1"],
+)
+def test_standard_input_that_is_no_text_ends_in_one_line(
+    content: bytes, said: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = SimpleNamespace(buffer=io.BytesIO(content), closed=False, isatty=lambda: False)
+    monkeypatch.setattr(sys, "stdin", stream)
+    assert re.search(said, refused(capsys, *BIGRAM, "--data", "-"))
+    assert not runs.exists()
 
 
 def test_a_text_that_changed_or_went_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

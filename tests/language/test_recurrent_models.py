@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_texts import data_of, sentences, small
 
 from aprendiz.errors import ConfigError
 from aprendiz.text.core import TextData
@@ -17,7 +18,6 @@ from aprendiz.text.streams import StreamBatch
 from language.generation import generate
 from language.held_out import window_surprisals
 from language.recurrent import GRU, LSTM, RNN, RecurrentConfig
-from tests.language.small_texts import data_of, sentences, small
 
 MODELS = (RNN, LSTM, GRU)
 SMALL = RecurrentConfig(units=12, embedding=0, streams=4, length=6, dropout=0.25, learning_rate=5e-3)
@@ -58,6 +58,15 @@ def test_a_run_that_was_saved_goes_on_exactly(cls: Any, data: TextData) -> None:
     there.load_state_dict(saved["source"])
     assert train(other, there, 10) == train(model, source, 10)
     assert torch.equal(weights(other), weights(model))
+    assert np.array_equal(other.surprisals(data.validation.ids), model.surprisals(data.validation.ids))
+
+
+def test_what_learned_on_a_gpu_is_read_on_a_cpu(data: TextData) -> None:
+    model = make(data)
+    train(model, model.make_source(data, seed=1), 3)
+    state = model.state_dict() | {"generator": torch.arange(16, dtype=torch.uint8)}  # the form that a GPU's has
+    other = make(data, seed=9)
+    other.load_state_dict(state)
     assert np.array_equal(other.surprisals(data.validation.ids), model.surprisals(data.validation.ids))
 
 
@@ -123,18 +132,19 @@ def test_schedules_and_averages_are_laid_out_over_the_budget_and_stay_there(data
     assert LSTM.resolve(config, data.spec, train_tokens=1000, budget_tokens=77) == config
 
 
-def test_the_average_of_the_weights_is_what_predicts(data: TextData) -> None:
-    model = make(data, average_tokens=24 * 8)
+def averaged(model: Any) -> torch.Tensor:
+    return torch.cat([weight.flatten() for weight in model.average.network.parameters()])
+
+
+def test_the_average_of_the_weights_reaches_over_so_many_tokens_and_predicts(data: TextData) -> None:
+    model = make(data, average_tokens=24)
     source = model.make_source(data, seed=1)
-    by_hand = None
+    by_hand = weights(model)
     for update in range(20):
         train(model, source, 1)
-        decay = min(math.exp(-1 / 8), (update + 1) / (10 + update)) if update >= 0 else 0.0
-        here = weights(model)
-        start = weights(make(data)) if by_hand is None else by_hand
-        by_hand = decay * start + (1 - decay) * here
-    averaged = torch.cat([weight.flatten() for weight in model.average.parameters()])
-    torch.testing.assert_close(averaged, by_hand)
+        decay = min(math.exp(-1), (1 + update) / (10 + update))  # an update sees 24 tokens
+        by_hand = decay * by_hand + (1 - decay) * weights(model)
+    torch.testing.assert_close(averaged(model), by_hand)
     before = model.surprisals(data.validation.ids)
     with torch.no_grad():
         for weight in model.network.parameters():
@@ -145,7 +155,7 @@ def test_the_average_of_the_weights_is_what_predicts(data: TextData) -> None:
 def test_without_an_average_the_weights_themselves_predict(data: TextData) -> None:
     model = make(data, average_tokens=0)
     train(model, model.make_source(data, seed=1), 3)
-    assert torch.equal(torch.cat([weight.flatten() for weight in model.average.parameters()]), weights(model))
+    assert torch.equal(averaged(model), weights(model))
 
 
 @pytest.mark.parametrize("cls", MODELS)
@@ -200,6 +210,23 @@ def test_words_are_learned_with_a_tied_embedding() -> None:
     assert model.validate(words, torch.Generator())["windows_perplexity"] < words.spec.vocabulary_size
 
 
+def test_pretrained_vectors_are_where_words_begin_and_stay_where_they_are_fixed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = data_of(sentences(150), "word")
+    known = [symbol for symbol in words.vocabulary.symbols if symbol != "fox"]
+    vectors = np.random.default_rng(0).normal(size=(len(known), 8)).astype(np.float32)
+    monkeypatch.setattr("language.pretrained.read", lambda source: (known, vectors))
+    rows = [words.vocabulary.id_of(one) for one in known[2:]]
+    for fixed in (True, False):
+        model = make(words, embedding=8, vectors="some.bin", fixed_vectors=fixed, average_tokens=0)
+        source = model.make_source(words, seed=1)
+        train(model, source, 3)
+        for network in (model.network, model.average.network):
+            moved = (network.embedding.weight[rows] - torch.from_numpy(vectors[2:])).abs().max()
+            assert (moved == 0) if fixed else (0 < moved < 0.1)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"embedding": 8}, {"embedding": 8, "layers": 2, "input_dropout": 0.2}, {"layer_norm": True}]
 )
@@ -237,7 +264,7 @@ def test_the_random_state_of_the_process_is_left_alone(data: TextData) -> None:
         ({"units": 0}, "units must be at least 1"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
-        ({"tied": True}, "give --embedding 256"),
+        ({"tied": True}, "got --embedding 64 and --units 256: give both the same number, or --no-tied"),
         ({"vectors": "x.txt", "embedding": 0}, "vectors need an embedding"),
         ({"fixed_vectors": True}, "needs --vectors"),
         ({"input_dropout": 0.1, "embedding": 0}, "input_dropout needs an embedding"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,32 @@ def test_a_truncated_compressed_file_is_called_that(tmp_path: Path) -> None:
         read(tmp_path / "v.bin.gz")
 
 
+def test_a_damaged_compressed_file_is_called_that(tmp_path: Path) -> None:
+    table = WordTable(tuple(f"word{number}" for number in range(500)), np.random.default_rng(0).normal(size=(500, 8)))
+    write(tmp_path / "v.bin.gz", table)
+    whole = bytearray((tmp_path / "v.bin.gz").read_bytes())
+    whole[2000:2400] = b"\xff" * 400
+    (tmp_path / "v.bin.gz").write_bytes(whole)
+    with pytest.raises(DataError, match="v.bin.gz is damaged") as caught:
+        read(tmp_path / "v.bin.gz")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", ["9" * 14, "9" * 30])
+def test_a_compressed_file_that_promises_too_much_is_no_lack_of_memory(tmp_path: Path, count: str) -> None:
+    (tmp_path / "v.txt.gz").write_bytes(gzip.compress(f"{count} 300\na 1 2\n".encode()))
+    with pytest.raises(DataError, match="vectors of 300 numbers, which memory cannot hold|truncated"):
+        read(tmp_path / "v.txt.gz")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "is empty"),
+        (b"This is a letter, not a table.\nIt has lines.\n", "first line should be two numbers"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, "first line should be two numbers"),
+        (b"GIF89a \0 \x01 \xff", "first line should be two numbers"),
+        (b"one 1 2\ntwo 1\n", "line 2: a word and 2 numbers expected"),
         (b"hello\n", "first line should be two numbers"),
         (b"\x80\x04\x95abc", "looks like a pickle"),
         (b"2 2\na 1 2\nb 1 x\n", "line 3: a word and 2 numbers expected"),

@@ -11,13 +11,14 @@ import torch
 from word2vec_texts import text_of, topic_agreement, topics
 
 from aprendiz import loop
-from aprendiz.errors import ConfigError
+from aprendiz.errors import ConfigError, DataError
 from aprendiz.text.core import TextData, TextSpec, Tokens
+from language import token_chunks
 from language.core import Purpose, derived_seed
-from language.token_chunks import TokenChunk, release
+from language.token_chunks import TokenChunk, TokenChunks
 from language.word2vec import Word2Vec, Word2VecConfig
 
-SMALL = Word2VecConfig(dimensions=24, subsampling=0.0, learning_rate=0.05, threads=1)
+SMALL = Word2VecConfig(dimensions=24, subsampling=0.0, learning_rate=0.05, threads=1, batch_examples=64)
 
 
 def trained(data: TextData, config: Word2VecConfig, epochs: int, *, seed: int = 1, device: str = "cpu") -> Word2Vec:
@@ -48,9 +49,15 @@ def learn(model: Word2Vec, source: loop.Source, tokens: int) -> list[dict[str, f
         {"objective": "hierarchical"},
         {"objective": "hierarchical", "architecture": "cbow"},
         {"objective": "softmax"},
+        {"objective": "softmax", "architecture": "cbow"},
         {"architecture": "cbow", "cbow_gradient": "exact", "learning_rate": 0.2},
-        {"backend": "torch", "batch_examples": 64},
-        {"backend": "torch", "batch_examples": 64, "architecture": "cbow", "objective": "hierarchical"},
+        {"backend": "torch"},
+        {"backend": "torch", "architecture": "cbow"},
+        {"backend": "torch", "share_negatives": False},
+        {"backend": "torch", "objective": "hierarchical"},
+        {"backend": "torch", "objective": "hierarchical", "architecture": "cbow"},
+        {"backend": "torch", "objective": "softmax"},
+        {"backend": "torch", "objective": "softmax", "architecture": "cbow"},
     ],
     ids=str,
 )
@@ -113,16 +120,37 @@ def test_several_threads_learn_from_the_one_text() -> None:
     assert topic_agreement(model.vectors()) > 0.95
 
 
-def test_torch_learns_from_the_same_draws_and_gets_the_same_vectors_in_steps_of_one() -> None:
+@pytest.mark.parametrize("backend", ["compiled", "torch"])
+def test_what_is_learned_falls_over_all_epochs_not_within_each(backend: Any) -> None:
+    """The schedule ends with the second of three epochs, at nothing."""
+    data = topics(40)
+    schedule = {"final_learning_rate": 0.0, "decay_tokens": 880, "chunk_tokens": 440, "batch_examples": 1}
+    config = dataclasses.replace(SMALL, backend=backend, **schedule)
+    model = Word2Vec(config, data.spec, data.vocabulary, seed=1)
+    source, moves = model.make_source(data, seed=1), []
+    for _ in range(3):
+        before = model.state_dict()["output"]
+        learn(model, source, 440)
+        moves.append(float((model.state_dict()["output"] - before).abs().max()))
+    assert min(moves[:2]) > 1e-3 and moves[2] < 1e-9
+
+
+@pytest.mark.parametrize("architecture", ["skip-gram", "cbow"])
+@pytest.mark.parametrize("objective", ["negative", "hierarchical", "softmax"])
+def test_torch_learns_from_the_same_draws_and_gets_the_same_vectors_in_steps_of_one(
+    objective: Any, architecture: Any
+) -> None:
     data = topics(20)
-    compiled = trained(data, SMALL, 1)
-    torch_ = trained(data, dataclasses.replace(SMALL, backend="torch", batch_examples=1), 1)
+    config = dataclasses.replace(SMALL, objective=objective, architecture=architecture, batch_examples=1)
+    compiled, torch_ = (trained(data, dataclasses.replace(config, backend=one), 1) for one in ("compiled", "torch"))
     torch.testing.assert_close(compiled.network.input, torch_.network.input, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(compiled.network.output, torch_.network.output, rtol=1e-3, atol=1e-5)
+    assert float(compiled.network.output.abs().max()) > 0.003
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_learns() -> None:
-    model = trained(topics(800), dataclasses.replace(SMALL, batch_examples=64), 6, device="cuda")
+    model = trained(topics(800), SMALL, 6, device="cuda")
     assert not model.compiled and topic_agreement(model.vectors()) > 0.95
 
 
@@ -155,25 +183,47 @@ def test_vectors_come_by_id_and_have_no_padding() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_mapped_text_does_not_stay_in_memory(tmp_path: Path) -> None:
+def test_a_mapped_text_that_is_gone_through_does_not_stay_in_memory(tmp_path: Path) -> None:
     def mapped_megabytes() -> float:
         status = Path("/proc/self/status").read_text()
         return int(status.partition("RssFile:")[2].split()[0]) / 1024
 
     np.full(2**24, 2, np.uint16).tofile(tmp_path / "ids")
-    ids = np.asarray(np.memmap(tmp_path / "ids", np.uint16, "r"))[100:]
+    source = TokenChunks(Tokens(np.memmap(tmp_path / "ids", np.uint16, "r"), 0), 2**20)
     before = mapped_megabytes()
-    total = int(ids.sum())
-    assert mapped_megabytes() - before > 25
-    release(ids, 0, len(ids))
-    assert mapped_megabytes() - before < 5
-    assert int(ids.sum()) == total
+    for _ in range(16):
+        batch = source.next().batch
+        assert isinstance(batch, TokenChunk) and int(batch.ids[batch.start : batch.stop].sum()) == 2 * 2**20
+        assert mapped_megabytes() - before > 1.5
+        source.feedback(batch, loop.Outcome({}))
+        assert mapped_megabytes() - before < 1.5
 
 
-def test_a_text_in_memory_is_not_touched_by_that() -> None:
-    ids = np.arange(100_000)
-    release(ids, 0, len(ids))
-    assert ids.sum() == 100_000 * 99_999 // 2
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        ([2, 1, 3, 1], False),
+        ([2, 0, 1, 0, 3], False),
+        ([], False),
+        ([1, 0, 0], False),
+        ([2, 0, 3], True),
+        ([2, 2], True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_words_side_by_side_are_looked_for(
+    ids: list[int], found: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_chunks, "_BLOCK", block)
+    assert token_chunks.has_neighbours(np.array(ids, np.uint8)) is found
+
+
+def test_a_text_without_two_words_in_a_line_is_refused() -> None:
+    data = text_of([2, 1, 3, 1, 0, 2])
+    model = Word2Vec(SMALL, data.spec, data.vocabulary, seed=1)
+    with pytest.raises(DataError, match="no line of made has two words of the vocabulary"):
+        model.make_source(data, seed=1)
 
 
 def test_the_seed_of_the_draws_is_the_learner_s_own() -> None:
@@ -186,10 +236,12 @@ def test_the_seed_of_the_draws_is_the_learner_s_own() -> None:
     ("options", "message"),
     [
         ({"dimensions": 0}, "dimensions must be at least 1, got 0"),
+        ({"window": 1_001}, "window must be at most 1,000, got 1001"),
         ({"objective": "nce"}, "objective must be one of negative, hierarchical, softmax, got 'nce'"),
         ({"architecture": "glove"}, "architecture must be one of skip-gram, cbow, got 'glove'"),
         ({"subsampling": 1.0}, "subsampling must be at least 0 and below 1, got 1.0"),
         ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0"),
+        ({"learning_rate": 1e-5}, "final_learning_rate 0.0001 must be at most learning_rate 1e-05"),
         ({"threads": 0}, "threads must be at least 1, got 0"),
     ],
 )

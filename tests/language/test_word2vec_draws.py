@@ -51,6 +51,13 @@ def test_unknown_words_do_not_stand_between_two_words() -> None:
     assert windows(draws([9, 0, 1, 1, 1], window=1).examples(ids, 0, 4, 0)) == [(3, [4]), (4, [3])]
 
 
+def test_a_line_of_any_length_is_one_text() -> None:
+    """Other programs begin anew after 1,000 or 10,000 words of a line; here only its ends are ends."""
+    ids = np.full(25_000, 2, np.uint16)
+    made = draws([0, 0, 25_000], window=1, dynamic=False).examples(ids, 0, len(ids), 0)
+    assert (made.sizes[1:-1] == 2).all() and made.sizes[[0, -1]].tolist() == [1, 1]
+
+
 def test_windows_end_with_the_line() -> None:
     ids = np.array([2, 3, 1, 4, 5, 1], np.uint16)
     made = draws([0, 2, 1, 1, 1, 1], window=4, dynamic=False).examples(ids, 0, 6, 0)
@@ -76,6 +83,7 @@ def test_chunks_change_nothing_that_is_drawn(own: bool) -> None:
     data = text_of(generator.choice([0, 1, *range(2, 40)], size=3000))
     made = draws(data.vocabulary.counts, subsampling=0.01, window=4, negatives=3, own=own)
     whole = copied(made.examples(data.train.ids, 0, 3000, 2))
+    assert whole.places.min() >= 2 * 3000, "places go on from epoch to epoch"
     edges = [0, 1, 2, 700, 701, 1500, 3000]
     parts = [copied(made.examples(data.train.ids, a, b, 2)) for a, b in itertools.pairwise(edges)]
     assert len(whole.centres) > 500

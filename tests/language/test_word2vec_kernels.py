@@ -50,12 +50,13 @@ def learn(
     outputs: Any,
     *,
     cbow: bool = False,
+    mean: bool = True,
     exact: bool = False,
     rate: float = 1.0,
 ) -> tuple[float, int]:
     """The kernel, on the tables as they are; every loss is measured."""
     flat = inputs.reshape(-1), outputs.reshape(-1), ROW, len(made.centres)
-    how = cbow, True, exact, rate, rate, 1.0, 1
+    how = cbow, mean, exact, rate, rate, 1.0, 1
     drawn = made[:4]
     if objective == "negative":
         return kernels.learn_negative(*flat, *drawn, made.noise, *how)
@@ -64,13 +65,15 @@ def learn(
     return kernels.learn_softmax(*flat, *drawn, *how)
 
 
-def reference(objective: str, made: Examples, inputs: Any, outputs: Any, *, cbow: bool = False) -> Any:
+def reference(
+    objective: str, made: Examples, inputs: Any, outputs: Any, *, cbow: bool = False, mean: bool = True
+) -> Any:
     """Loss of the torch path, and its gradients by autograd."""
     x = torch.tensor(inputs[:, :D], requires_grad=True)
     y = torch.tensor(outputs[:-1, :D], requires_grad=True)
     way = torch_path.way_of(TREE, "cpu", x.dtype) if objective == "hierarchical" else None
     kind: dict[str, Any] = {"architecture": "cbow" if cbow else "skip-gram", "objective": objective, "way": way}
-    loss, count = torch_path.loss(x, y, torch_path.batch_of(made, "cpu"), **kind)
+    loss, count = torch_path.loss(x, y, torch_path.batch_of(made, "cpu"), mean=mean, **kind)
     loss.backward()
     return float(loss.detach()), int(count), x.grad.numpy(), y.grad.numpy()  # type: ignore[union-attr]
 
@@ -78,14 +81,19 @@ def reference(objective: str, made: Examples, inputs: Any, outputs: Any, *, cbow
 CASES = [("negative", 5), ("negative", 12), ("negative", 1), ("hierarchical", 0), ("softmax", 0)]
 
 
-@pytest.mark.parametrize("cbow", [False, True], ids=["skip-gram", "cbow"])
+HOW = [{}, {"cbow": True}, {"cbow": True, "mean": False}]
+
+
+@pytest.mark.parametrize("how", HOW, ids=["skip-gram", "cbow", "cbow's sum"])
 @pytest.mark.parametrize(("objective", "negatives"), CASES)
-def test_in_float64_the_kernel_moves_by_the_gradient_of_torch(objective: str, negatives: int, cbow: bool) -> None:
+def test_in_float64_the_kernel_moves_by_the_gradient_of_torch(
+    objective: str, negatives: int, how: dict[str, bool]
+) -> None:
     made = example(negatives)
     before = tables(np.float64, TREE.inner_nodes if objective == "hierarchical" else V)
     after = tuple(table.copy() for table in before)
-    loss, count = learn(objective, made, *after, cbow=cbow, exact=True)
-    expected_loss, expected_count, x_gradient, y_gradient = reference(objective, made, *before, cbow=cbow)
+    loss, count = learn(objective, made, *after, exact=True, **how)
+    expected_loss, expected_count, x_gradient, y_gradient = reference(objective, made, *before, **how)
     assert (loss, count) == (pytest.approx(expected_loss, rel=1e-12), expected_count)
     assert np.abs(before[0][:, :D] - after[0][:, :D] - x_gradient).max() < 1e-9
     assert np.abs(before[1][:-1, :D] - after[1][:-1, :D] - y_gradient).max() < 1e-9
@@ -93,16 +101,21 @@ def test_in_float64_the_kernel_moves_by_the_gradient_of_torch(objective: str, ne
     assert not after[0][:, D:].any() and not after[1][:, D:].any() and not after[1][-1].any()
 
 
-@pytest.mark.parametrize("cbow", [False, True], ids=["skip-gram", "cbow"])
+@pytest.mark.parametrize("how", HOW, ids=["skip-gram", "cbow", "cbow's sum"])
 @pytest.mark.parametrize(("objective", "negatives"), [("negative", 5), ("hierarchical", 0), ("softmax", 0)])
 @pytest.mark.parametrize("exact", [False, True])
-def test_a_step_of_torch_is_a_step_of_the_kernel(objective: str, negatives: int, cbow: bool, exact: bool) -> None:
+def test_a_step_of_torch_is_a_step_of_the_kernel(
+    objective: str, negatives: int, how: dict[str, bool], exact: bool
+) -> None:
     made = example(negatives, seed=2)
     inputs, outputs = tables(np.float64, TREE.inner_nodes if objective == "hierarchical" else V)
     x, y = torch.tensor(inputs[:, :D]), torch.tensor(outputs[:-1, :D])
-    loss, count = learn(objective, made, inputs, outputs, cbow=cbow, exact=exact, rate=0.3)
+    loss, count = learn(objective, made, inputs, outputs, exact=exact, rate=0.3, **how)
     way = torch_path.way_of(TREE, "cpu", torch.float64) if objective == "hierarchical" else None
-    kind: dict[str, Any] = {"architecture": "cbow" if cbow else "skip-gram", "objective": objective, "way": way}
+    kind: dict[str, Any] = {
+        "architecture": "cbow" if how.get("cbow") else "skip-gram", "objective": objective, "way": way,
+        "mean": how.get("mean", True),
+    }  # fmt: skip
     torch_loss, torch_count = torch_path.step(x, y, torch_path.batch_of(made, "cpu"), 0.3, exact=exact, **kind)
     assert (loss, count) == (pytest.approx(float(torch_loss), rel=1e-12), int(torch_count))
     assert np.abs(inputs[:, :D] - x.numpy()).max() < 1e-9

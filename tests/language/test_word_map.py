@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import rcParams
 
 from aprendiz.errors import ConfigError, StorageError
-from language.word_map import coordinates, draw
+from language.word_map import _fonts, coordinates, draw
 
 
 def clusters() -> np.ndarray:
@@ -47,3 +49,21 @@ def test_a_map_is_drawn_with_words_of_any_kind(tmp_path: Path) -> None:
         draw(["a"], np.zeros((1, 2)), tmp_path / "none" / "map.png")
     with pytest.raises(ConfigError, match="map"):
         draw(["a"], np.zeros((1, 2)), tmp_path / "map.mp3")
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_characters_that_no_font_has_are_told_and_warn_of_nothing(suffix: str, tmp_path: Path) -> None:
+    words = ["a", "\u0378 b", "\U000f1234"]  # not assigned, and of private use
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        drawn = draw(words, np.array([[0, 0], [1, 1], [2, 0]]), tmp_path / f"map.{suffix}", title="words \u0378")
+    assert drawn == (0, "\u0378\U000f1234") and warned == []
+
+
+def test_characters_that_the_usual_font_lacks_come_from_another() -> None:
+    families, without_glyph = _fonts(set("a \u1d15\u1d24"))  # DejaVu Serif, which is there with matplotlib, has them
+    assert len(families) > len(rcParams["font.family"]) and without_glyph == ""
+
+
+def test_where_the_usual_font_has_all_characters_it_is_alone() -> None:
+    assert _fonts(set("\n abc")) == (rcParams["font.family"], "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def test_a_word_in_another_case_is_found_and_a_missing_one_named_with_close_ones
     assert neighbours(VECTORS, SYMBOLS, "King", 1)[0][0] == "man"
     with pytest.raises(ConfigError, match="not among the 5 words: quen; close to quen: queen"):
         neighbours(VECTORS, SYMBOLS, "quen")
+
+
+def test_of_words_that_differ_in_case_alone_the_most_frequent_is_meant() -> None:
+    vectors = np.eye(4, 2, dtype=np.float32)
+    table = table_of(vectors, ("Polish", "polish", "POLISH", "other"))
+    assert table.find("pOLISH") == 0 and table.find("polish") == 1
 
 
 def test_a_man_is_to_a_king_as_a_woman_is_to_a_queen() -> None:
@@ -113,6 +120,30 @@ def test_a_line_that_is_no_judgement_is_named(tmp_path: Path) -> None:
     path.write_text("old\tnew\t1.58\nhard\tdifficult\n")
     with pytest.raises(DataError, match="line 2: two words and a number expected"):
         read_judgements(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "holds no judgements"),
+        ("# word1\tword2\tscore\n", "holds no judgements"),
+        ("word1\tword2\tscore\n", "names its columns, and holds no judgements"),
+        ("old\tnew\t1.58\n" + "x" * 200_000 + "\n", "line 2: two words and a number expected, got 'x{60}'"),
+    ],
+    ids=["empty", "comments", "names", "one long cell"],
+)
+def test_a_file_without_judgements_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "pairs.txt").write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_judgements(tmp_path / "pairs.txt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", [read_questions, read_judgements])
+def test_a_file_in_another_encoding_is_one_clear_line(tmp_path: Path, reader: Callable[[Path], object]) -> None:
+    (tmp_path / "given.txt").write_bytes("niño\tgirl\t1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"given.txt is not UTF-8 text \(.* at byte 2\)"):
+        reader(tmp_path / "given.txt")
 
 
 def test_similarity_is_spearman_s_rho_of_the_known_pairs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -18,8 +19,8 @@ import numpy as np
 import pytest
 
 from aprendiz.errors import DataError, StorageError
-from aprendiz.text import build, cache, load, reading
-from aprendiz.text.core import RawText, TextData
+from aprendiz.text import build, cache, keep, load, reading
+from aprendiz.text.core import RawText, TextData, Tokens
 from aprendiz.text.encode import Encoding
 
 LINES = "".join(f"line {number % 97} is not like line {number % 89}, or is it?\n" for number in range(2_000))
@@ -278,9 +279,54 @@ def test_what_a_newer_version_cached_is_left_alone_and_made_again(small: Path, b
 def test_mapped_ids_can_be_let_go_and_come_back(small: Path, book: Path) -> None:
     data = load(f"file:{book}")
     before = data.train.ids.copy()
-    cache.release(data.train.ids)
-    cache.release(before)
-    assert np.array_equal(data.train.ids, before)
+    for start, stop in ((0, None), (100, 50_000), (7, 8), (9, 3), (0, 10**9)):
+        cache.release(data.train.ids, start, stop)
+        cache.release(before, start, stop)
+        assert np.array_equal(data.train.ids, before)
+
+
+def mapped_megabytes() -> float:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0]) / 1024
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> np.ndarray:
+    """32 MB of ids in a file."""
+    np.full(1 << 24, 2, np.uint16).tofile(tmp_path / "ids")
+    return np.memmap(tmp_path / "ids", np.uint16, "r")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured otherwise")
+def test_mapped_ids_that_were_let_go_are_not_in_memory(mapped: np.ndarray) -> None:
+    ids = np.asarray(mapped)[100:]
+    before = mapped_megabytes()
+    assert int(ids.sum()) == 2 * len(ids)
+    assert mapped_megabytes() - before > 25
+    cache.release(ids, 0, len(ids) // 2)
+    assert 10 < mapped_megabytes() - before < 22
+    cache.release(ids)
+    assert mapped_megabytes() - before < 5
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured otherwise")
+def test_ids_that_are_kept_in_a_run_s_folder_do_not_fill_the_memory(
+    mapped: np.ndarray, small: Path, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK", 1 << 20)
+    data = dataclasses.replace(load(f"file:{book}", level="word"), train=Tokens(mapped, len(mapped)))
+    most, release = 0.0, cache.release
+
+    def measured(*arguments) -> None:
+        nonlocal most
+        most = max(most, mapped_megabytes())
+        release(*arguments)
+
+    monkeypatch.setattr(cache, "release", measured)
+    before = mapped_megabytes()
+    keep(data, tmp_path / "kept")
+    assert 0 < most - before < 6 and mapped_megabytes() - before < 5
+    assert (tmp_path / "kept" / cache.IDS).stat().st_size >= 1 << 25
 
 
 MEMORY = """

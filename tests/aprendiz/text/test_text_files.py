@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aprendiz.errors import ConfigError, DataError
+from aprendiz.errors import ConfigError, DataError, UnknownNameError
 from aprendiz.text import files, load
 from aprendiz.text.core import RawText
 
@@ -67,7 +67,7 @@ def test_another_encoding_without_the_flag_is_one_clear_line(
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "is empty"),
+        (b"", "/book.txt is empty"),
         (codecs.BOM_UTF8, "is empty"),
         (bytes(range(256)) * 20, "NUL bytes: that is no text"),
         ("ein Text".encode("utf-16") * 20, "is UTF-16, not UTF-8: give --encoding utf-16"),
@@ -85,6 +85,11 @@ def test_a_file_that_is_no_text_is_one_clear_line(tmp_path: Path, data: bytes, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no files without a size here")
+def test_a_file_that_tells_no_size_is_read() -> None:
+    assert len(load("file:/proc/cpuinfo").train) > 0
+
+
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file .*missing\.txt"):
         load(f"file:{tmp_path}/missing.txt")
@@ -97,6 +102,26 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
         load(f"folder:{tmp_path}/y")
     with pytest.raises(DataError, match="no regular file; pipe it in"):
         load(f"file:{os.devnull}")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "tsv"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("x" * 5_000, "^x{80} cannot be looked for: File name too long|there is no f"),
+        ("~nobody-here-of-this-name/x", "is no path: .*home directory"),
+        ("a\0b", "is no path: .*null byte"),
+    ],
+    ids=["too long", "nobody's home", "NUL"],
+)
+def test_what_can_be_no_path_is_one_clear_line(kind: str, path: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(f"{kind}:{path}")
+
+
+def test_a_name_that_can_be_no_path_is_an_unknown_name() -> None:
+    with pytest.raises(UnknownNameError):
+        load("x" * 5_000)
 
 
 @pytest.mark.parametrize("encoding", ["utf-9", "base64", "rot13", ""])

@@ -128,11 +128,11 @@ def test_no_option_is_without_effect_on_the_fingerprint() -> None:
 @pytest.mark.parametrize(
     ("content", "encoding", "error", "message"),
     [
-        ("", {}, DataError, "made-up is empty"),
+        ("", {}, DataError, "the text made-up is empty"),
         ("abc", {}, DataError, "has 3 characters: too few to hold out 0.1 and validate on 0.1"),
         ("ab\0c" * 9, {}, DataError, "NUL characters.*character 2"),
         ("ab\ud800" * 9, {}, DataError, "half a character .U.D800"),
-        ("   \t" * 9, {"level": "word"}, DataError, "no word occurs 1 times|has no word"),
+        ("   \t" * 9, {"level": "word"}, DataError, "the training part of made-up has no word: use a longer text"),
         ("a b c d e f g h i j", {"level": "word", "min_count": 2}, DataError, "lower min_count"),
         ("x" * 99, {"held_out": 1.0}, ConfigError, "held_out is 1.0"),
         ("x" * 99, {"held_out": 0.5, "validation": 0.5}, ConfigError, "leave nothing to train on"),

@@ -1,13 +1,16 @@
-"""Exponential moving average of a network's weights: what a GAN samples from (Yazici et al. 2019, ICLR)."""
+"""Exponential moving average of a network's weights (Polyak and Juditsky 1992, SIAM J. Control and Optimization 30:838;
+of generators: Yazici et al. 2019, ICLR): what predicts or samples better than the weights of the last step."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def warmed_decay(decay: float, updates: int) -> float:
@@ -15,7 +18,7 @@ def warmed_decay(decay: float, updates: int) -> float:
     return min(decay, (1 + updates) / (10 + updates))
 
 
-class WeightAverage:
+class WeightAverage(Generic[Network]):
     """A second copy of `network`, always in evaluation mode, whose every number follows the network's:
 
         average = decay * average + (1 - decay) * network
@@ -24,13 +27,13 @@ class WeightAverage:
     statistics of the same stretch of time as the weights; counters are copied.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.decay, self.updates = decay, 0
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._floats, self._counters = _tensors(self.network)
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
+    def update(self, network: Network) -> None:
         """One step towards `network`, after its own."""
         floats, counters = _tensors(network)
         torch._foreach_lerp_(self._floats, floats, 1 - warmed_decay(self.decay, self.updates))

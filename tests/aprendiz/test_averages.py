@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from generative.averages import WeightAverage, warmed_decay
+from aprendiz.averages import WeightAverage, warmed_decay
 
 
 def test_the_decay_warms_up() -> None:
