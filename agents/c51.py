@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.dqn import PRESETS as DQN_PRESETS
-from agents.value_based import ValueAgent, ValueKind, ValueLoss
+from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig, derived, with_paper, with_vector
+from agents.value_kind import ValueKind, ValueLoss
 from aprendiz.errors import ConfigError
 
 __all__ = ["C51", "PRESETS", "C51Config", "CategoricalValue", "project"]

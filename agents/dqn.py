@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.value_based import ValueAgent, ValueKind, ValueLoss
+from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig
+from agents.value_kind import ValueKind, ValueLoss
 from agents.value_network import QNetwork
 
 __all__ = ["DQN", "PRESETS", "DQNConfig", "ExpectedValue", "QNetwork", "td_target"]

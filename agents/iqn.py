@@ -20,8 +20,9 @@ import torch
 
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.qr_dqn import QuantileValue, check_threshold
-from agents.value_based import ValueAgent, ValueKind
+from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig, derived, with_paper, with_vector
+from agents.value_kind import ValueKind
 from aprendiz.errors import ConfigError
 
 __all__ = ["IQN", "PRESETS", "IQNConfig", "ImplicitQuantileValue"]

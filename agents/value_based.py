@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from agents.acting import ActingSource
 from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy
-from agents.value_config import Presets, ValueConfig, resolved, without_image_options
+from agents.value_config import Presets, resolved, without_image_options
+from agents.value_kind import ValueKind
 from agents.value_network import QNetwork
 from agents.value_player import ValuePlayer
 from agents.value_targets import double_q_value, expected_under, munchausen_bonus, of_action, soft_entropy, soft_policy
@@ -37,49 +38,6 @@ from aprendiz.loop import Outcome, crossed
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop, schedulable, set_learning_rate
 from aprendiz.replay import Batch, Replay
 from envs.core import Env, EnvSpec
-
-
-class ValueLoss(NamedTuple):
-    """What a batch costs."""
-
-    per_sample: Tensor
-    """[B], with gradients."""
-    target_mean: Tensor
-    """Scalar: the targets' mean."""
-    td_error: Tensor | None = None
-    """[B], without gradients: new priorities, where they are wanted."""
-
-
-class ValueKind:
-    """What a network's outputs mean. `outputs` numbers per action: [B, A] where that is 1, else [B, A, Z]."""
-
-    outputs: int = 1
-    cosines: int = 0
-    """Numbers that describe a quantile, where quantiles are implicit."""
-    taus: tuple[int, int, int] = (0, 0, 0)
-    """Implicit quantiles drawn for an update: of what is learned, of what follows, and for choosing an action."""
-
-    def __init__(self, config: Any, device: torch.device) -> None:
-        self.config = config
-
-    def distribution(self, outputs: Tensor) -> Tensor:
-        """What can be averaged over actions: values [B, A], probabilities or quantiles [B, A, Z]."""
-        return outputs
-
-    def q_values(self, distribution: Tensor) -> Tensor:
-        """Expected values [B, A] of what `distribution` gave."""
-        raise NotImplementedError
-
-    def loss(
-        self, chosen: Tensor, reward: Tensor, discount: Tensor, following: Tensor, taus: Tensor | None
-    ) -> ValueLoss:
-        """chosen: outputs of the actions taken, [B] or [B, Z]; reward, discount [B]; following [B] or [B, Z'], the
-        distribution of what comes next; taus [B, Z] that `chosen` belongs to, where they are implicit."""
-        raise NotImplementedError
-
-    def picture(self, distribution: Tensor) -> Tensor | None:
-        """[B, A, Z, 2]: values and their probabilities, of what `distribution` gave; None for a single value."""
-        return None
 
 
 class ValueAgent(Agent):
@@ -415,6 +373,3 @@ class ValueAgent(Agent):
             self._generator.bit_generator.state = state["generator"]
         self._narrow()
         self._captured = None  # the optimiser's tensors are new ones
-
-
-__all__ = ["ValueAgent", "ValueConfig", "ValueKind", "ValueLoss"]
