@@ -132,7 +132,8 @@ def _on_page(options: Options) -> None:
     from aprendiz.run import Run
 
     require_extra()
-    runs = [Run.open(text) for text in options.runs]
+    # Any family's curves can be followed, but the newest run is that of this command's family.
+    runs = [Run.open(text, "agents" if text == "latest" else None) for text in options.runs]
     from aprendiz.session import checkpoint_choice
 
     checkpoint = checkpoint_choice(options.checkpoint)

@@ -281,6 +281,18 @@ def test_wrong_input_is_one_line(tmp_path, monkeypatch, arguments, words):
     assert "\n" not in str(raised.value)
 
 
+def test_the_latest_run_is_the_newest_of_agents_whatever_was_trained_since(tmp_path, monkeypatch):
+    pytest.importorskip("uvicorn")
+    monkeypatch.setenv("APRENDIZ_RUNS", str(tmp_path))
+    run = make_run(tmp_path, "gridworld", "q-learning")
+    about = {"seed": 1, "config": {}, "command": ["x"], "device": "cpu", "root": tmp_path}
+    Run.create(kind="generative", task="digits", learner="vae", **about)
+    shown = []
+    monkeypatch.setattr("aprendiz.live.server.serve", lambda views, **_: shown.extend(view.run for view in views))
+    command(["latest", "--web"])
+    assert {one.name for one in shown} == {run.name}
+
+
 def test_without_the_extra_the_command_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(AprendizError, match=r'pip install "aprendiz\[web\]"'):
