@@ -21,6 +21,10 @@ from aprendiz.report.grouping import Group
 SCORE = "score"
 LOWER_IS_BETTER = ("loss", "error", "fid", "nats", "bits", "perplexity", "distance", "divergence", "gap", "deviation")
 """Words in a metric's name that say so, as whole parts of it."""
+NO_QUALITY = ("kl", "asked", "unknown", "pairs", "standard", "d", "g", "stage", "length")
+"""Words in the names of what is counted or looked at, and neither good nor bad."""
+BESIDE = ("floor_", "ngram_")
+"""Beginnings of the names of what something else scores: training images in place of samples, n-grams."""
 MOST_COMPARED = 12
 """Groups in a table of probabilities of improvement."""
 SELECTION = "selection games"
@@ -97,7 +101,9 @@ class Comparison:
     compared: list[str] = field(default_factory=list)
     """Labels in the table of improvements."""
     tasks: list[str] = field(default_factory=list)
-    """Tasks that the aggregates and the improvements are over."""
+    """Tasks that the improvements are over."""
+    human_tasks: list[str] = field(default_factory=list)
+    """Tasks that the aggregates are over."""
     metric: str = SCORE
     """What the improvements are of."""
     notes: list[str] = field(default_factory=list)
@@ -161,9 +167,18 @@ def _values(evaluation: Evaluation) -> dict[str, float]:
 
 
 def higher_is_better(metric: str) -> bool:
-    """What its name says."""
+    """What its name says. An entropy is that of classes, the higher the more even they are; a cross entropy is a
+    loss."""
     parts = metric.rpartition("/")[2].split("_")
+    if "entropy" in parts:
+        return "cross" not in parts
     return not any(part in LOWER_IS_BETTER for part in parts)
+
+
+def tells_quality(metric: str) -> bool:
+    """Whether one value of a metric is better than another, and the model's own."""
+    name = metric.rpartition("/")[2]
+    return not name.startswith(BESIDE) and not any(part in NO_QUALITY for part in name.split("_"))
 
 
 def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: Sequence[Final | None]) -> Comparison:
@@ -179,7 +194,7 @@ def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: S
     }
     tasks = {name: place for place, name in enumerate(dict.fromkeys(one.task for _, one in chosen))}
     result.rows.sort(
-        key=lambda row: (tasks[groups[row.group].task], row.metric.startswith("floor_"), order[row.metric], row.group)
+        key=lambda row: (tasks[groups[row.group].task], row.metric.startswith(BESIDE), order[row.metric], row.group)
     )
     return result
 
@@ -297,6 +312,11 @@ def _aggregate(result: Comparison, normalized: Mapping[str, Mapping[str, list[fl
     shared = [task for task in tasks if all(task in row for row in normalized.values())]
     if len(shared) < 2:
         return
+    result.human_tasks = shared
+    if len(shared) < len(tasks):
+        result.notes.append(
+            f"human-normalised scores are taken together over the {len(shared)} of {len(tasks)} tasks that all have"
+        )
     sizes = {len(row[task]) for row in normalized.values() for task in shared}
     if len(sizes) > 1:
         result.notes.append(
@@ -335,7 +355,7 @@ def _main_metric(result: Comparison) -> tuple[str, set[int]]:
     for row in result.rows:
         names[row.group].append(row.metric)
     found: dict[str, set[int]] = {}
-    for metric in dict.fromkeys(row.metric for row in result.rows if not row.metric.startswith(("floor_", "ngram_"))):
+    for metric in dict.fromkeys(row.metric for row in result.rows if tells_quality(row.metric)):
         having = {group for group in usable if metric in names[group]}
         if metric == SCORE:
             shapes = Counter(tuple(sorted(names[group])) for group in having)

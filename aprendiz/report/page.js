@@ -157,7 +157,7 @@ function drawTables() {
       number(row.speed), number(row.memory), row.values.map(short).join(", "), row.source,
     ]), MAIN);
     if (one.aggregates.length) {
-      make("h3", `Human-normalised scores over ${one.human_tasks} tasks`, MAIN);
+      make("h3", `Human-normalised scores over ${one.human_tasks.join(", ")}`, MAIN);
       table(["group", "runs", "IQM", "95% interval", "median", "95% interval", "mean", "95% interval", "optimality gap", "95% interval"],
         one.aggregates.map(row => [{ text: row.label, label: row.label }, number(row.runs),
           ...["iqm", "median", "mean", "optimality_gap"].flatMap(name => [number(row[name]), between(row.intervals[name])])]), MAIN);

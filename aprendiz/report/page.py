@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aprendiz.report import media
 from aprendiz.report.build import AXES, Report, Section, finite, rising
-from aprendiz.report.comparing import SCORE, Comparison, Row, higher_is_better
+from aprendiz.report.comparing import SCORE, Comparison, Row, higher_is_better, tells_quality
 from aprendiz.report.grouping import settings
 
 PAGE_BYTES = 9_500_000
@@ -210,7 +210,7 @@ def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
         "notes": one.notes,
         "metric": one.metric,
         "tasks": one.tasks,
-        "human_tasks": len({report.groups[row.group].task for row in one.rows if row.human_normalized is not None}),
+        "human_tasks": one.human_tasks,
         "rows": [
             {
                 **{
@@ -232,9 +232,11 @@ def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
 
 
 def _best(report: Report, rows: Sequence[Row]) -> set[int]:
-    """Of each task and metric that several groups have, the row with the best mean."""
+    """Of each task and metric that several groups have, and that tells who is better, the row with the best mean."""
     rivals: dict[tuple[str, str], list[int]] = {}
     for index, row in enumerate(rows):
+        if not tells_quality(row.metric):
+            continue
         rivals.setdefault((report.groups[row.group].task, row.metric), []).append(index)
     best = set()
     for (_, metric), indices in rivals.items():

@@ -100,7 +100,7 @@ def _final(report: Report, comparison: Comparison) -> Iterator[str]:
     ]
     yield _table([*head, "memory MB", "from"], [_row(report, row) for row in comparison.rows])
     if comparison.aggregates:
-        yield "### Human-normalised scores over tasks"
+        yield f"### Human-normalised scores over {', '.join(comparison.human_tasks)}"
         rows = []
         for one in comparison.aggregates:
             names = ("iqm", "median", "mean", "optimality_gap")

@@ -107,6 +107,16 @@ def test_human_normalised_scores_are_aggregated_over_tasks(tmp_path: Path) -> No
     assert one.optimality_gap == pytest.approx(0.5 / 4)
 
 
+def test_human_normalised_scores_are_taken_together_over_the_tasks_that_all_groups_have(tmp_path: Path) -> None:
+    played = [("breakout", "dqn", 1.0), ("breakout", "c51", 1.0), ("pong", "dqn", 1.0), ("pong", "c51", 1.0)]
+    played.append(("seaquest", "dqn", 9.0))
+    found = compare(
+        *(make_run(tmp_path, task=task, learner=learner, games=[1.0], human=human) for task, learner, human in played)
+    )
+    assert found.human_tasks == ["breakout", "pong"] and [one.mean for one in found.aggregates] == [1.0, 1.0]
+    assert any("2 of 3 tasks" in note for note in found.notes)
+
+
 def test_models_of_unequal_metrics_are_compared_by_what_they_share(tmp_path: Path) -> None:
     def model(learner: str, seed: int, **metrics: float):
         run = make_run(tmp_path, kind="generative", task="mnist", learner=learner, seed=seed, scores=[])
@@ -134,10 +144,19 @@ def test_models_that_share_no_metric_are_not_compared_and_a_note_says_so(tmp_pat
 @pytest.mark.parametrize(
     ("metric", "higher"),
     [("fid", False), ("eval/loss", False), ("bits_per_character", False), ("score", True), ("label_accuracy", True),
-     ("classification_error", False), ("elbo", True)],
+     ("classification_error", False), ("elbo", True), ("class_entropy_nats", True), ("grey_cross_entropy", False)],
 )  # fmt: skip
 def test_the_name_of_a_metric_says_what_is_better(metric: str, higher: bool) -> None:
     assert comparing.higher_is_better(metric) is higher
+
+
+@pytest.mark.parametrize(
+    ("metric", "tells"),
+    [("fid", True), ("floor_fid", False), ("ngram_bits_per_character", False), ("kl", False), ("eval/d_loss", False),
+     ("analogies_asked", False), ("analogies_semantic", True), ("windows_standard_error", False)],
+)  # fmt: skip
+def test_what_is_only_counted_or_of_something_else_is_neither_good_nor_bad(metric: str, tells: bool) -> None:
+    assert comparing.tells_quality(metric) is tells
 
 
 def test_a_run_without_anything_is_no_row(tmp_path: Path) -> None:
