@@ -189,6 +189,16 @@ def test_a_large_picture_is_made_smaller(tmp_path: Path) -> None:
     assert content.startswith("data:image/jpeg") and len(content) < 4 / 3 * media.PICTURE_BYTES + 100
 
 
+def test_a_short_video_lies_in_the_page_and_a_long_one_is_linked(tmp_path: Path) -> None:
+    for seed, length in ((1, 100), (2, media.VIDEO_BYTES + 1)):
+        run = make_run(tmp_path / "runs", seed=seed)
+        (run.videos / "step-000000000300.mp4").write_bytes(b"x" * length)
+    runs = [reading.read_run(path) for path in sorted((tmp_path / "runs").iterdir())]
+    shown = media.show(runs, tmp_path / "report.html", 10**7)
+    assert [one.content[:22] for one in shown] == ["data:video/mp4;base64,", ""]
+    assert all((tmp_path / one.link).is_file() for one in shown)
+
+
 def test_a_damaged_picture_is_only_linked(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs")
     (run.samples / "images-000000000100.png").write_bytes(b"no picture")
