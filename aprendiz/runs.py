@@ -170,7 +170,8 @@ def prune(options: PruneOptions) -> None:
 
 def choose(names: Sequence[str], folder: Path | None) -> list[Run]:
     """The runs that the names mean: each a run's name or folder, or a task or learner with all runs of it. All runs
-    without any name. Raises RunError for a name that no run answers to."""
+    without any name. One that cannot be read is left out, and said on stderr. Raises RunError for a name that no run
+    answers to."""
     from aprendiz.run import Run, runs_folder
 
     root = folder or runs_folder()
@@ -178,8 +179,10 @@ def choose(names: Sequence[str], folder: Path | None) -> list[Run]:
         raise RunError(f"there is no folder {root}; runs are made by the training commands, or give --folder")
     known = []
     for path in sorted(root.glob("*/config.json")):
-        with contextlib.suppress(RunError):
+        try:
             known.append(Run.open(path.parent))
+        except RunError as error:
+            print(f"passed over {path.parent.name}: {error}", file=sys.stderr)
     if not names:
         return known
     chosen: dict[Path, Run] = {}

@@ -72,6 +72,14 @@ def test_newest_runs_come_first_and_other_orders_can_be_had(capsys: pytest.Captu
     assert order(second.name) == ["b"]
 
 
+def test_a_run_that_cannot_be_read_is_said_and_the_others_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    (create(task="a").path / "config.json").write_text("{")
+    create(task="b")
+    runs.command([])
+    said = capsys.readouterr()
+    assert "b-" in said.out and "1 run," in said.out and re.match(r"passed over a-.*half-written", said.err)
+
+
 def test_no_runs_and_no_such_run_are_one_line() -> None:
     with pytest.raises(RunError, match="there is no folder runs"):
         runs.command([])
