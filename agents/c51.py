@@ -20,6 +20,7 @@ from agents.dqn import PRESETS as DQN_PRESETS
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig, derived, with_paper, with_vector
 from agents.value_kind import ValueKind, ValueLoss
+from aprendiz.config import check_at_least
 from aprendiz.errors import ConfigError
 
 __all__ = ["C51", "PRESETS", "C51Config", "CategoricalValue", "project"]
@@ -43,8 +44,7 @@ class C51Config(ValueConfig):
 
 def check_atoms(config: Any) -> None:
     """Raises ConfigError where atoms, value_min and value_max make no support."""
-    if config.atoms < 2:
-        raise ConfigError(f"atoms must be at least 2, got {config.atoms}")
+    check_at_least(config, 2, "atoms")
     if not -float("inf") < config.value_min < config.value_max < float("inf"):
         raise ConfigError(f"value_min must be below value_max, got {config.value_min} and {config.value_max}")
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source
+from aprendiz.optim import linear_schedule
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -171,6 +172,14 @@ class Purpose(IntEnum):
 def derived_seed(seed: int, purpose: Purpose) -> int:
     """A seed of 31 bits for one purpose, so that no two parts of a run share random numbers."""
     return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0] >> 1)
+
+
+def linear_exploration(config: Any, env_steps: int) -> float:
+    """Probability of a random action after so many environment steps: from `exploration_start` linearly down to
+    `exploration_end` within `exploration_env_steps`, fields of a config that `resolve` has made absolute."""
+    assert config.exploration_env_steps is not None, "resolve() comes first"
+    start, end = config.exploration_start, config.exploration_end
+    return linear_schedule(start, end, config.exploration_env_steps, env_steps)
 
 
 def epsilon_greedy(

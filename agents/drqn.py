@@ -27,13 +27,15 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy
+from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, linear_exploration
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
-from aprendiz.device import learning_leaves_cores, replay_storage
+from agents.value_network import wants_dense_layers
+from aprendiz.config import check_above_zero, check_at_least, check_share
+from aprendiz.device import learning_leaves_cores, replay_storage, seeded_weights
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
-from aprendiz.optim import adadelta, adam, linear_schedule, load_optimizer_state
+from aprendiz.optim import adadelta, adam, load_optimizer_state
 from aprendiz.recurrent.network import State
 from aprendiz.replay import Replay
 from aprendiz.replay_sequences import LONGEST_BURN_IN, SequenceBatch
@@ -101,24 +103,12 @@ class DRQNConfig:
 
     def __post_init__(self) -> None:
         counts = ("units", "num_envs", "batch_size", "unroll_steps", "replay_capacity", "train_period_env_steps")
-        for name in (*counts, "target_period_env_steps", "backbone_width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.frames is not None and self.frames < 1:
-            raise ConfigError(f"frames must be at least 1, got {self.frames}")
+        check_at_least(self, 1, *counts, "target_period_env_steps", "backbone_width", "frames")
         if not 0 <= self.burn_in <= LONGEST_BURN_IN:
             raise ConfigError(f"burn_in must lie between 0 and {LONGEST_BURN_IN}, got {self.burn_in}")
-        for name in ("warmup_env_steps", "exploration_env_steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("discount", "exploration_start", "exploration_end"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "optimizer_epsilon"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0.0:
-            raise ConfigError(f"max_gradient_norm must be above 0, got {self.max_gradient_norm}")
+        check_at_least(self, 0, "warmup_env_steps", "exploration_env_steps")
+        check_share(self, "discount", "exploration_start", "exploration_end")
+        check_above_zero(self, "learning_rate", "optimizer_epsilon", "max_gradient_norm")
         if self.replay_capacity < self.num_envs:
             raise ConfigError(
                 f"replay_capacity {self.replay_capacity} is smaller than the number of environments ({self.num_envs})"
@@ -218,9 +208,7 @@ class DRQN(Agent):
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
         space = newest_space(observation_space, config.frames)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with seeded_weights(derived_seed(seed, Purpose.NETWORK), self.device):
             online, target = (self._network(space) for _ in range(2))
         self.online, self.target = online.to(self.device), target.to(self.device)
         self.target.load_state_dict(self.online.state_dict())
@@ -245,7 +233,7 @@ class DRQN(Agent):
         changes: dict[str, Any] = {}
         if spec.frame_stack > 1:  # one frame at a time, as in the paper
             changes["frames"] = 1
-        if spec.observation_kind == "image" and min(spec.observation_space.shape[1:]) < 36:  # type: ignore[index]
+        if wants_dense_layers(spec):
             changes["backbone"] = "mlp"
         return {name: dataclasses.replace(config, **changes) for name, config in named.items()}
 
@@ -296,11 +284,7 @@ class DRQN(Agent):
         )
 
     def exploration(self, env_steps: int) -> float:
-        config = self.config
-        assert config.exploration_env_steps is not None, "resolve() comes first"
-        return linear_schedule(
-            config.exploration_start, config.exploration_end, config.exploration_env_steps, env_steps
-        )
+        return linear_exploration(self.config, env_steps)
 
     def start_state(self, count: int) -> State:
         """The state of `count` games before their first observation: zero."""

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 
 from agents.dqn import PRESETS as DQN_PRESETS
-from agents.qr_dqn import QuantileValue, check_threshold
+from agents.qr_dqn import QuantileValue
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig, derived, with_paper, with_vector
 from agents.value_kind import ValueKind
-from aprendiz.errors import ConfigError
+from aprendiz.config import check_above_zero, check_at_least
 
 __all__ = ["IQN", "PRESETS", "IQNConfig", "ImplicitQuantileValue"]
 
@@ -50,10 +50,8 @@ class IQNConfig(ValueConfig):
 
 def check_quantiles(config: Any) -> None:
     """Raises ConfigError where numbers of quantiles, cosines or the threshold make no sense."""
-    for name in ("quantiles", "target_quantiles", "policy_quantiles", "cosines"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"{name} must be at least 1, got {getattr(config, name)}")
-    check_threshold(config)
+    check_at_least(config, 1, "quantiles", "target_quantiles", "policy_quantiles", "cosines")
+    check_above_zero(config, "huber_threshold")
 
 
 class ImplicitQuantileValue(QuantileValue):

@@ -24,11 +24,12 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.core import Agent, Purpose, derived_seed, epsilon_greedy
+from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, linear_exploration
 from agents.rollout_source import Rollout, RolloutSource, TargetBatch
-from agents.value_network import QNetwork
+from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
-from aprendiz.device import CapturedStep, autocast
+from aprendiz.config import check_above_zero, check_at_least, check_share
+from aprendiz.device import CapturedStep, autocast, seeded_weights
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import linear_schedule, load_optimizer_state, radam, schedulable, set_learning_rate
@@ -90,28 +91,16 @@ class PQNConfig:
     GPU waits, and what is acted on and valued is up to one rollout older."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "rollout_steps", "epochs", "minibatches", "backbone_width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, 1, "num_envs", "rollout_steps", "epochs", "minibatches", "backbone_width")
         steps = self.num_envs * self.rollout_steps
         if steps % self.minibatches:
             raise ConfigError(
                 f"minibatches {self.minibatches} does not divide the {steps} steps of a rollout ({self.num_envs} games "
                 f"of {self.rollout_steps} steps)"
             )
-        for name in ("exploration_env_steps", "learning_rate_env_steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("discount", "trace_decay", "exploration_start", "exploration_end", "exploration_fraction"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "optimizer_epsilon", "reward_scale"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0.0:
-            raise ConfigError(f"max_gradient_norm must be above 0, got {self.max_gradient_norm}")
-        if self.learning_rate_end is not None and not 0.0 <= self.learning_rate_end < float("inf"):
-            raise ConfigError(f"learning_rate_end must be 0 or more, got {self.learning_rate_end}")
+        check_at_least(self, 0, "exploration_env_steps", "learning_rate_env_steps", "learning_rate_end")
+        check_share(self, "discount", "trace_decay", "exploration_start", "exploration_end", "exploration_fraction")
+        check_above_zero(self, "learning_rate", "optimizer_epsilon", "reward_scale", "max_gradient_norm")
 
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""
@@ -219,9 +208,7 @@ class PQN(Agent):
             raise ConfigError(f"PQN chooses among Discrete actions, not {action_space}")
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with seeded_weights(derived_seed(seed, Purpose.NETWORK), self.device):
             options = config.backbone_options()
             network = QNetwork(config.backbone, observation_space, self.actions, options=options)
         self.network = network.to(self.device)
@@ -233,7 +220,7 @@ class PQN(Agent):
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, PQNConfig]:
         named = dict(PRESETS[spec.observation_kind])
-        if spec.observation_kind == "image" and min(spec.observation_space.shape[1:]) < 36:  # type: ignore[index]
+        if wants_dense_layers(spec):
             return {name: dataclasses.replace(config, backbone="mlp") for name, config in named.items()}
         return named
 
@@ -266,11 +253,7 @@ class PQN(Agent):
         )
 
     def exploration(self, env_steps: int) -> float:
-        config = self.config
-        assert config.exploration_env_steps is not None, "resolve() comes first"
-        return linear_schedule(
-            config.exploration_start, config.exploration_end, config.exploration_env_steps, env_steps
-        )
+        return linear_exploration(self.config, env_steps)
 
     def act(self, observations: NDArray[Any], explore: float, generator: np.random.Generator) -> NDArray[np.int64]:
         def greedy() -> NDArray[np.int64]:

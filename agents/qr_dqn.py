@@ -20,7 +20,7 @@ from agents.dqn import PRESETS as DQN_PRESETS
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig, derived, with_paper, with_vector
 from agents.value_kind import ValueKind, ValueLoss
-from aprendiz.errors import ConfigError
+from aprendiz.config import check_above_zero, check_at_least
 
 __all__ = ["PRESETS", "QRDQN", "QRDQNConfig", "QuantileValue", "midpoints", "quantile_huber_loss"]
 
@@ -36,15 +36,8 @@ class QRDQNConfig(ValueConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.quantiles < 1:
-            raise ConfigError(f"quantiles must be at least 1, got {self.quantiles}")
-        check_threshold(self)
-
-
-def check_threshold(config: Any) -> None:
-    """Raises ConfigError for a Huber threshold that is not above 0."""
-    if not 0.0 < config.huber_threshold < float("inf"):
-        raise ConfigError(f"huber_threshold must be above 0, got {config.huber_threshold}")
+        check_at_least(self, 1, "quantiles")
+        check_above_zero(self, "huber_threshold")
 
 
 PAPER = {"optimizer": "adam", "learning_rate": 5e-5, "optimizer_epsilon": 0.01 / 32, "exploration_end": 0.01}

@@ -30,6 +30,7 @@ from agents.core import Agent, Purpose, check_actions_fit, derived_seed, epsilon
 from agents.sb3_random import LibraryRandom
 from agents.sb3_sources import ReplaySource, RolloutSource
 from agents.sb3_vec_env import SpacesVecEnv
+from aprendiz.config import check_above_zero, check_at_least, check_share
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import load_optimizer_state
@@ -60,25 +61,10 @@ class SB3Config:
     """Value nothing beyond a lost life while learning, as our DQN does; the game and its score go on."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "num_envs", "hidden_units")
-        self._at_least(0, "hidden_layers")
-        self._share("discount")
-        self._positive("learning_rate")
-
-    def _at_least(self, least: int, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
-
-    def _share(self, *names: str) -> None:
-        for name in names:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-
-    def _positive(self, *names: str) -> None:
-        for name in names:
-            if getattr(self, name) is not None and not 0.0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_at_least(self, 1, "num_envs", "hidden_units")
+        check_at_least(self, 0, "hidden_layers")
+        check_share(self, "discount")
+        check_above_zero(self, "learning_rate")
 
 
 class SB3Agent(Agent):
@@ -257,9 +243,9 @@ class ReplayConfig(SB3Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "batch_size", "replay_capacity", "train_period_env_steps", "gradient_steps", "n_step")
-        self._at_least(0, "warmup_env_steps")
-        self._share("target_rate")
+        check_at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "gradient_steps", "n_step")
+        check_at_least(self, 0, "warmup_env_steps")
+        check_share(self, "target_rate")
         if self.train_period_env_steps % self.num_envs:
             raise ConfigError(
                 f"train_period_env_steps {self.train_period_env_steps} is no multiple of num_envs {self.num_envs}; "
@@ -333,12 +319,10 @@ class RolloutConfig(SB3Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "rollout_steps", "schedule_env_steps")
-        self._share("trace")
-        self._positive("max_gradient_norm")
-        for name in ("entropy_coefficient", "value_coefficient"):
-            if not 0.0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        check_at_least(self, 1, "rollout_steps", "schedule_env_steps")
+        check_at_least(self, 0, "entropy_coefficient", "value_coefficient")
+        check_share(self, "trace")
+        check_above_zero(self, "max_gradient_norm")
         if self.rollout_steps * self.num_envs < 2:
             raise ConfigError("rollout_steps times num_envs must be at least 2")
 

@@ -16,6 +16,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from agents.sb3 import RolloutAgent, RolloutConfig
 from agents.sb3_vec_env import SpacesVecEnv
+from aprendiz.config import check_above_zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class SB3A2CConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive("optimizer_epsilon")
+        check_above_zero(self, "optimizer_epsilon")
 
 
 # hyperparams/a2c.yml, CartPole-v1.

@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import torch
 from stable_baselines3 import DQN
 
+from agents.core import linear_exploration
 from agents.sb3 import ReplayAgent, ReplayConfig
 from agents.sb3_vec_env import SpacesVecEnv
-from aprendiz.optim import linear_schedule
+from aprendiz.config import check_above_zero, check_at_least, check_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +41,10 @@ class SB3DQNConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "target_period_env_steps")
-        self._at_least(0, "exploration_env_steps")
-        self._share("exploration_start", "exploration_end", "exploration_share")
-        self._positive("max_gradient_norm")
+        check_at_least(self, 1, "target_period_env_steps")
+        check_at_least(self, 0, "exploration_env_steps")
+        check_share(self, "exploration_start", "exploration_end", "exploration_share")
+        check_above_zero(self, "max_gradient_norm")
 
 
 def zoo_cartpole(config: Any, **changes: Any) -> Any:
@@ -130,11 +131,7 @@ class EpsilonGreedyAgent(ReplayAgent):
         return max(self.config.exploration_env_steps, 1)
 
     def exploration(self, env_steps: int) -> float:
-        config = self.config
-        assert config.exploration_env_steps is not None, "resolve() comes first"
-        return linear_schedule(
-            config.exploration_start, config.exploration_end, config.exploration_env_steps, env_steps
-        )
+        return linear_exploration(self.config, env_steps)
 
     def epsilon_options(self) -> dict[str, Any]:
         """What is common in the two constructors."""

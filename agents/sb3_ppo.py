@@ -14,6 +14,7 @@ from stable_baselines3 import PPO
 
 from agents.sb3 import RolloutAgent, RolloutConfig, falling
 from agents.sb3_vec_env import SpacesVecEnv
+from aprendiz.config import check_above_zero, check_at_least
 from aprendiz.errors import ConfigError
 
 
@@ -37,9 +38,9 @@ class SB3PPOConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "epochs")
-        self._at_least(2, "batch_size")
-        self._positive("clip_range", "target_kl")
+        check_at_least(self, 1, "epochs")
+        check_at_least(self, 2, "batch_size")
+        check_above_zero(self, "clip_range", "target_kl")
         if self.batch_size > self.rollout_steps * self.num_envs:
             raise ConfigError(
                 f"batch_size {self.batch_size} is more than a rollout holds: {self.rollout_steps} steps of "

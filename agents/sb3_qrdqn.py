@@ -15,6 +15,7 @@ import torch
 
 from agents.sb3_dqn import EpsilonGreedyAgent, SB3DQNConfig, zoo_cartpole
 from agents.sb3_vec_env import SpacesVecEnv
+from aprendiz.config import check_at_least
 from aprendiz.errors import ConfigError
 
 
@@ -36,7 +37,7 @@ class SB3QRDQNConfig(SB3DQNConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "quantiles")
+        check_at_least(self, 1, "quantiles")
 
 
 _ON_VECTORS = {"default": zoo_cartpole(SB3QRDQNConfig(), quantiles=10), "sb3": SB3QRDQNConfig()}

@@ -16,6 +16,7 @@ from stable_baselines3 import SAC
 
 from agents.sb3 import ReplayAgent, ReplayConfig
 from agents.sb3_vec_env import SpacesVecEnv
+from aprendiz.config import check_above_zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class SB3SACConfig(ReplayConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._positive("entropy_coefficient")
+        check_above_zero(self, "entropy_coefficient")
 
 
 PRESETS = {

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.acting import ActingSource
-from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy
+from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, linear_exploration
 from agents.value_config import Presets, resolved, without_image_options
 from agents.value_kind import ValueKind
-from agents.value_network import QNetwork
+from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_player import ValuePlayer
 from agents.value_targets import double_q_value, expected_under, munchausen_bonus, of_action, soft_entropy, soft_policy
-from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage
+from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage, seeded_weights
 from aprendiz.errors import ConfigError
 from aprendiz.impala import spectral_layers
 from aprendiz.loop import Outcome, crossed
@@ -62,9 +62,7 @@ class ValueAgent(Agent):
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
         self.value = self.kind(config, self.device)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with seeded_weights(derived_seed(seed, Purpose.NETWORK), self.device):
             self.online = self._network(observation_space)
             self.target = self._network(observation_space)
         self.target.load_state_dict(self.online.state_dict())
@@ -106,7 +104,7 @@ class ValueAgent(Agent):
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, Any]:
         named = dict(cls.preset_table[spec.observation_kind])
-        if spec.observation_kind == "image" and min(spec.observation_space.shape[1:]) < 36:  # type: ignore[index]
+        if wants_dense_layers(spec):
             return {name: without_image_options(config) for name, config in named.items()}
         return named
 
@@ -152,12 +150,9 @@ class ValueAgent(Agent):
 
     def exploration(self, env_steps: int) -> float:
         config = self.config
-        assert config.exploration_env_steps is not None, "resolve() comes first"
         if config.exploration_off_env_steps is not None and env_steps >= config.exploration_off_env_steps:
             return 0.0
-        return linear_schedule(
-            config.exploration_start, config.exploration_end, config.exploration_env_steps, env_steps
-        )
+        return linear_exploration(config, env_steps)
 
     def importance_exponent(self, env_steps: int) -> float:
         """beta of prioritised replay after so many environment steps."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from aprendiz.config import check_above_zero, check_at_least, check_share
 from aprendiz.errors import ConfigError
 
 C = TypeVar("C", bound="ValueConfig")
@@ -111,24 +112,13 @@ class ValueConfig:
 
     def __post_init__(self) -> None:
         counts = ("num_envs", "n_step", "batch_size", "replay_capacity", "train_period_env_steps")
-        for name in (*counts, "target_period_env_steps", "backbone_width"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, 1, *counts, "target_period_env_steps", "backbone_width")
         schedules = ("warmup", "exploration", "exploration_off", "importance", "learning_rate")
-        for name in (*(f"{schedule}_env_steps" for schedule in schedules), "max_pool"):
-            if (getattr(self, name) or 0) < 0:
-                raise ConfigError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        check_at_least(self, 0, *(f"{schedule}_env_steps" for schedule in schedules), "max_pool", "learning_rate_end")
         shares = ("priority_exponent", "importance_start", "importance_end", "munchausen_scale", "trunk_gradient_scale")
-        for name in ("discount", "exploration_start", "exploration_end", *shares):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "optimizer_epsilon", "noisy_sigma", "munchausen_temperature"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0.0:
-            raise ConfigError(f"max_gradient_norm must be above 0, got {self.max_gradient_norm}")
-        if self.learning_rate_end is not None and not 0.0 <= self.learning_rate_end < float("inf"):
-            raise ConfigError(f"learning_rate_end must be 0 or more, got {self.learning_rate_end}")
+        check_share(self, "discount", "exploration_start", "exploration_end", *shares)
+        positive = ("learning_rate", "optimizer_epsilon", "noisy_sigma", "munchausen_temperature", "max_gradient_norm")
+        check_above_zero(self, *positive)
         if not self.munchausen_lowest <= 0.0:
             raise ConfigError(f"munchausen_lowest must be 0 or less, got {self.munchausen_lowest}")
         if self.munchausen and self.double:

@@ -20,7 +20,9 @@ from gymnasium import Space
 from torch import Tensor, nn
 
 from aprendiz import BACKBONES
+from aprendiz.backbones import NatureCNN
 from aprendiz.errors import ConfigError
+from envs.core import EnvSpec
 
 WITHOUT = {
     "width": "--backbone-width 1",
@@ -200,6 +202,12 @@ class QNetwork(nn.Module):
         if self.embedding is not None:
             return out.squeeze(2).unflatten(0, (batch, quantiles)).transpose(1, 2)  # [B, A, T]
         return out.squeeze(2) if self.outputs == 1 else out
+
+
+def wants_dense_layers(spec: EnvSpec) -> bool:
+    """Whether what is seen are images too small for nature-cnn, the network of presets for images."""
+    shape = spec.observation_space.shape or ()
+    return spec.observation_kind == "image" and min(shape[1:]) < NatureCNN.smallest
 
 
 def make_backbone(name: str, observation_space: Space, options: Mapping[str, Any], *, trunk: bool) -> nn.Module:

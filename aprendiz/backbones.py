@@ -71,11 +71,13 @@ class NatureCNN(nn.Module):
     """
 
     last_width = 512
+    smallest = 36
+    """Height and width that its convolutions need."""
 
     def __init__(self, observation_space: Space, *, layer_norm: str = "none", trunk: bool = False) -> None:
         super().__init__()
         self.layer_norm = check_layer_norm(layer_norm)
-        channels, height, width = _image_shape(observation_space, "nature-cnn", smallest=36)
+        channels, height, width = _image_shape(observation_space, "nature-cnn", self.smallest)
         self.conv1 = nn.Conv2d(channels, 32, kernel_size=8, stride=4)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=4, stride=2)
         self.conv3 = nn.Conv2d(64, 64, kernel_size=3, stride=1)

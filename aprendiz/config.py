@@ -11,7 +11,7 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +65,35 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
         if name not in data and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{cls.__name__} needs a value for {name!r} ({_type_name(hints[name])})")
     return cls(**{name: _decode(value, hints[name], f"{cls.__name__}.{name}") for name, value in data.items()})
+
+
+# For `__post_init__`: a field that is None was not given, and passes.
+
+
+def check_at_least(config: Any, least: int, *names: str) -> None:
+    """Raises ConfigError where one of these fields is below `least`, or not finite."""
+    bound = "0 or more" if least == 0 else f"at least {least}"
+    for name, value in _given(config, names):
+        if not least <= value < math.inf:
+            raise ConfigError(f"{name} must be {bound}, got {value}")
+
+
+def check_share(config: Any, *names: str) -> None:
+    """Raises ConfigError where one of these fields does not lie between 0 and 1."""
+    for name, value in _given(config, names):
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"{name} must lie between 0 and 1, got {value}")
+
+
+def check_above_zero(config: Any, *names: str) -> None:
+    """Raises ConfigError where one of these fields is not above 0, or not finite."""
+    for name, value in _given(config, names):
+        if not 0.0 < value < math.inf:
+            raise ConfigError(f"{name} must be above 0, got {value}")
+
+
+def _given(config: Any, names: Iterable[str]) -> list[tuple[str, Any]]:
+    return [(name, value) for name in names if (value := getattr(config, name)) is not None]
 
 
 def _encode(value: Any) -> Any:

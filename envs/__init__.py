@@ -19,38 +19,44 @@ _TWO_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
 _ALE_PAPER = "Bellemare et al. 2013, JAIR 47:253"
 _MUJOCO = "Todorov et al. 2012, IROS"
 _OWN = {
-    "acrobot": Entry("envs.gymnasium_env:plain", "swing a two-link arm above a line", "Sutton 1996"),
-    "ant": Entry("envs.gymnasium_env:plain", "walk on four legs (continuous; needs MuJoCo)", _MUJOCO),
+    "acrobot": Entry("envs.gymnasium_tasks:plain", "swing a two-link arm above a line", "Sutton 1996"),
+    "ant": Entry("envs.gymnasium_tasks:plain", "walk on four legs (continuous; needs MuJoCo)", _MUJOCO),
     "blackjack-cards": Entry(
         "envs.blackjack:blackjack", "hit or stick against the dealer", "Sutton and Barto 2018, ex. 5.1"
     ),
-    "cartpole": Entry("envs.gymnasium_env:plain", "balance a pole on a cart", "Barto, Sutton and Anderson 1983"),
-    "cliff-walking": Entry("envs.gymnasium_env:cliff_walking", "walk along a cliff", "Sutton and Barto 2018, ex. 6.6"),
-    "frozen-lake": Entry("envs.gymnasium_env:frozen_lake", "cross slippery ice between holes"),
-    "frozen-lake-8x8": Entry("envs.gymnasium_env:frozen_lake_8x8", "cross a larger lake"),
+    "cartpole": Entry("envs.gymnasium_tasks:plain", "balance a pole on a cart", "Barto, Sutton and Anderson 1983"),
+    "cliff-walking": Entry(
+        "envs.gymnasium_tasks:cliff_walking", "walk along a cliff", "Sutton and Barto 2018, ex. 6.6"
+    ),
+    "frozen-lake": Entry("envs.gymnasium_tasks:frozen_lake", "cross slippery ice between holes"),
+    "frozen-lake-8x8": Entry("envs.gymnasium_tasks:frozen_lake_8x8", "cross a larger lake"),
     "gridworld": Entry("envs.gridworld:gridworld", "walls, a goal and a pit", "Russell and Norvig, AIMA, ch. 17"),
-    "halfcheetah": Entry("envs.gymnasium_env:plain", "run on two legs in a plane (continuous; needs MuJoCo)", _MUJOCO),
-    "hopper": Entry("envs.gymnasium_env:plain", "hop on one leg (continuous; needs MuJoCo)", _MUJOCO),
-    "humanoid": Entry("envs.gymnasium_env:plain", "walk like a human (continuous; needs MuJoCo)", _MUJOCO),
+    "halfcheetah": Entry(
+        "envs.gymnasium_tasks:plain", "run on two legs in a plane (continuous; needs MuJoCo)", _MUJOCO
+    ),
+    "hopper": Entry("envs.gymnasium_tasks:plain", "hop on one leg (continuous; needs MuJoCo)", _MUJOCO),
+    "humanoid": Entry("envs.gymnasium_tasks:plain", "walk like a human (continuous; needs MuJoCo)", _MUJOCO),
     "humanoid-standup": Entry(
-        "envs.gymnasium_env:plain", "stand up from the floor (continuous; needs MuJoCo)", _MUJOCO
+        "envs.gymnasium_tasks:plain", "stand up from the floor (continuous; needs MuJoCo)", _MUJOCO
     ),
     "inverted-double-pendulum": Entry(
-        "envs.gymnasium_env:plain", "balance two poles on a cart (continuous; needs MuJoCo)", _MUJOCO
+        "envs.gymnasium_tasks:plain", "balance two poles on a cart (continuous; needs MuJoCo)", _MUJOCO
     ),
-    "inverted-pendulum": Entry("envs.gymnasium_env:plain", "balance a pole (continuous; needs MuJoCo)", _MUJOCO),
-    "lunar-lander": Entry("envs.gymnasium_env:plain", "land between two flags (needs Box2D)"),
-    "mountain-car": Entry("envs.gymnasium_env:plain", "rock a weak car out of a valley", "Moore 1990"),
-    "mountain-car-continuous": Entry("envs.gymnasium_env:plain", "the same, with any force (continuous)", "Moore 1990"),
-    "pendulum": Entry("envs.gymnasium_env:plain", "swing a pendulum up and hold it (continuous)"),
-    "pusher": Entry("envs.gymnasium_env:plain", "push a cylinder to a place (continuous; needs MuJoCo)", _MUJOCO),
-    "reacher": Entry("envs.gymnasium_env:plain", "reach a point with an arm (continuous; needs MuJoCo)", _MUJOCO),
+    "inverted-pendulum": Entry("envs.gymnasium_tasks:plain", "balance a pole (continuous; needs MuJoCo)", _MUJOCO),
+    "lunar-lander": Entry("envs.gymnasium_tasks:plain", "land between two flags (needs Box2D)"),
+    "mountain-car": Entry("envs.gymnasium_tasks:plain", "rock a weak car out of a valley", "Moore 1990"),
+    "mountain-car-continuous": Entry(
+        "envs.gymnasium_tasks:plain", "the same, with any force (continuous)", "Moore 1990"
+    ),
+    "pendulum": Entry("envs.gymnasium_tasks:plain", "swing a pendulum up and hold it (continuous)"),
+    "pusher": Entry("envs.gymnasium_tasks:plain", "push a cylinder to a place (continuous; needs MuJoCo)", _MUJOCO),
+    "reacher": Entry("envs.gymnasium_tasks:plain", "reach a point with an arm (continuous; needs MuJoCo)", _MUJOCO),
     "slippery-gridworld": Entry(
         "envs.gridworld:slippery_gridworld", "four rooms with a slippery floor", "Sutton, Precup and Singh 1999"
     ),
-    "swimmer": Entry("envs.gymnasium_env:plain", "swim with three links (continuous; needs MuJoCo)", _MUJOCO),
-    "taxi": Entry("envs.gymnasium_env:taxi", "fetch a passenger and bring them home", "Dietterich 2000"),
-    "walker2d": Entry("envs.gymnasium_env:plain", "walk on two legs in a plane (continuous; needs MuJoCo)", _MUJOCO),
+    "swimmer": Entry("envs.gymnasium_tasks:plain", "swim with three links (continuous; needs MuJoCo)", _MUJOCO),
+    "taxi": Entry("envs.gymnasium_tasks:taxi", "fetch a passenger and bring them home", "Dietterich 2000"),
+    "walker2d": Entry("envs.gymnasium_tasks:plain", "walk on two legs in a plane (continuous; needs MuJoCo)", _MUJOCO),
 }
 _MINIGRID = {
     "doorkey-5x5": "fetch a key, unlock the door, reach the goal",
@@ -133,7 +139,7 @@ def _canonical(name: str) -> str:
 
 def _factory(name: str) -> Callable[..., Env]:
     if name.startswith("gym:"):
-        from envs.gymnasium_env import any_id
+        from envs.gymnasium_tasks import any_id
 
         return any_id
     if name.startswith("minigrid:"):
@@ -151,7 +157,7 @@ def _factory(name: str) -> Callable[..., Env]:
 def _options(factory: Callable[..., Env], name: str) -> dict[str, Any] | None:
     """Option to default, or None where the factory takes anything."""
     if name.startswith("gym:"):
-        from envs.gymnasium_env import constructor_options
+        from envs.gymnasium_tasks import constructor_options
 
         return constructor_options(name.removeprefix("gym:"))
     result: dict[str, Any] = {}

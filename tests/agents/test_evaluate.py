@@ -91,6 +91,14 @@ def test_cheap_environments_are_played_more_often(lake):
     assert lake.evaluations()[0]["episodes"] == 100
 
 
+def test_atari_is_judged_by_thirty_games_of_their_own_seeds_with_one_random_action_in_a_hundred(tmp_path):
+    pytest.importorskip("ale_py")
+    run = make_run(tmp_path, "breakout", "dqn", time_limit_steps=20)
+    command([str(run.path), "--device", "cpu"])
+    (saved,) = run.evaluations()
+    assert saved["explore"] == 0.01 and saved["episodes"] == len(set(saved["seeds"])) == 30
+
+
 def test_atari_scores_are_normalised_by_published_ones_with_their_source(tmp_path, capsys):
     pytest.importorskip("ale_py")
     run = make_run(tmp_path, "breakout", "dqn", time_limit_steps=20)

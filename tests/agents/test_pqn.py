@@ -270,10 +270,10 @@ def test_games_that_cannot_be_restored_are_cut_off_and_still_have_a_value() -> N
 # The agent
 
 
-def make_agent(space: Any = VECTOR, **changes: Any) -> PQN:
+def make_agent(space: Any = VECTOR, *, device: str = "cpu", **changes: Any) -> PQN:
     kind = "image" if space is IMAGE else "vector"
     config = dataclasses.replace(PRESETS[kind]["default"], **changes)
-    return PQN(PQN.resolve(config, 10_000), space, Discrete(3), seed=0)
+    return PQN(PQN.resolve(config, 10_000), space, Discrete(3), seed=0, device=device)
 
 
 def make_batch(size: int = 16, env_steps: int = 0) -> TargetBatch:
@@ -308,9 +308,28 @@ def test_the_learning_rate_falls_by_environment_steps() -> None:
     assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_captured_updates_equal_eager_ones() -> None:
+    captured, eager = (make_agent(device="cuda", learning_rate_end=1e-5) for _ in range(2))
+    eager._captured = eager._gradient_step  # type: ignore[assignment]
+    for number in range(8):  # past the first steps of RAdam, which it holds back
+        batch = make_batch(env_steps=1_000 * number)
+        batch = TargetBatch(batch.observation.cuda(), batch.action.cuda(), batch.target.cuda(), batch.env_steps)
+        ours, theirs = captured.update(batch).metrics, eager.update(batch).metrics
+        for name, value in ours.items():
+            torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=1e-4)
+    for name, tensor in captured.network.state_dict().items():
+        torch.testing.assert_close(tensor, eager.network.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
 def test_every_layer_but_the_last_is_normalised() -> None:
     norms = [name for name, part in make_agent(IMAGE).network.named_modules() if isinstance(part, torch.nn.LayerNorm)]
     assert len(norms) == 4
+
+
+def test_the_residual_network_may_read_too() -> None:
+    agent = make_agent(IMAGE, backbone="impala-cnn", backbone_width=2)
+    assert agent.inspect(np.zeros((2, 4, 84, 84), np.uint8))["q_values"].shape == (2, 3)
 
 
 def test_the_paper_s_numbers() -> None:

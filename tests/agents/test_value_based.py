@@ -1,9 +1,8 @@
-"""The DQN line together: each learns a small task, flags combine, presets are their papers', noise explores."""
+"""The DQN line together: each learns a small task, flags combine, noise explores."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ import torch
 from gymnasium.spaces import Discrete
 
 from agents import AGENTS
-from agents.btr import BTR, BTRConfig
+from agents.btr import BTRConfig
 from agents.c51 import C51Config
 from agents.dqn import DQNConfig
 from agents.iqn import IQN, IQNConfig
 from agents.qr_dqn import QRDQNConfig
-from agents.rainbow import Rainbow, RainbowConfig
+from agents.rainbow import RainbowConfig
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig
 from aprendiz.errors import ConfigError
@@ -79,24 +78,6 @@ def test_every_agent_learns_a_corridor(name: str) -> None:
         np.testing.assert_allclose(q_values[:, 1], 0.8 ** np.arange(3, -1, -1), atol=0.12)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("name", LINE)
-def test_every_agent_solves_cartpole(name: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agents.core import Purpose
-    from agents.play import game_seeds, play_games
-    from agents.saved import make_env_of, open_agent
-    from agents.train import run_command
-    from aprendiz.run import Run
-
-    monkeypatch.setenv("APRENDIZ_RUNS", str(tmp_path))
-    arguments = ["--agent", name, "--steps", "50_000", "--seed", str(seed), "--wandb", "disabled", "--no-video"]
-    assert run_command(["cartpole", *arguments]) == 0
-    run = Run.open("latest", kind="agents")
-    seeds = game_seeds(run.seed, 100, Purpose.EVALUATION)
-    assert play_games(open_agent(run, "best"), make_env_of(run), seeds, explore=0.0).scores.mean() >= 475
-
-
 # Flags
 
 
@@ -152,102 +133,20 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
     assert name in str(error.value) and str(value) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("name", LINE)
+def test_the_residual_network_may_read_for_every_agent(name: str, width: int) -> None:
+    agent = make_agent(name, IMAGE, backbone="impala-cnn", backbone_width=width)
+    assert agent.online.backbone.stacks[0].conv.out_channels == 16 * width
+    assert agent.inspect(np.zeros((1, 4, 84, 84), np.uint8))["q_values"].shape == (1, ACTIONS)
+
+
 def test_what_a_backbone_cannot_do_is_said_in_one_line() -> None:
     with pytest.raises(ConfigError, match="nature-cnn has no width; use --backbone-width 1, or another") as error:
         make_agent("dqn", IMAGE, backbone_width=2)
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="no spectral_norm and no max_pool; use --no-spectral-norm --max-pool 0, or"):
         make_agent("btr", IMAGE, backbone="nature-cnn", backbone_width=1)
-
-
-def test_each_agent_is_what_its_name_says() -> None:
-    flags = ("double", "dueling", "prioritized", "noisy", "munchausen")
-    found = {name: {flag for flag in flags if getattr(AGENTS.get(name).Config(), flag)} for name in LINE}
-    assert found == {
-        "dqn": set(),
-        "double-dqn": {"double"},
-        "dueling-dqn": {"double", "dueling"},
-        "prioritized-dqn": {"double", "prioritized"},
-        "n-step-dqn": set(),
-        "noisy-dqn": {"noisy"},
-        "c51": set(),
-        "qr-dqn": set(),
-        "iqn": set(),
-        "munchausen-dqn": {"munchausen"},
-        "rainbow": {"double", "dueling", "prioritized", "noisy"},
-        "btr": {"dueling", "prioritized", "noisy", "munchausen"},
-    }
-    assert AGENTS.get("n-step-dqn").Config().n_step == RainbowConfig().n_step == BTRConfig().n_step == 3
-
-
-@pytest.mark.parametrize("name", LINE)
-@pytest.mark.parametrize("kind", ["image", "vector", "discrete"])
-def test_presets_keep_what_makes_the_agent(name: str, kind: str) -> None:
-    agent = AGENTS.get(name)
-    plain = agent.Config()
-    for preset in agent.preset_table[kind].values():
-        for flag in ("double", "dueling", "prioritized", "noisy", "munchausen"):
-            assert getattr(preset, flag) == getattr(plain, flag) or (name == "qr-dqn" and flag == "double")
-        assert preset.noisy is False or name == "btr" or preset.exploration_start == 0.0
-
-
-@pytest.mark.parametrize("name", LINE)
-def test_every_preset_makes_an_agent_that_learns(name: str) -> None:
-    agent_class = AGENTS.get(name)
-    for kind, space in (("vector", VECTOR), ("discrete", Discrete(5))):
-        for config in agent_class.preset_table[kind].values():
-            agent = agent_class(agent_class.resolve(config, 1000), space, Discrete(2), seed=0)
-            observations = np.arange(4) if kind == "discrete" else np.zeros((4, 4), np.float32)
-            assert agent.act(observations, 0.0, np.random.default_rng(0)).shape == (4,)
-
-
-def test_rainbow_has_the_numbers_of_its_table() -> None:
-    config = Rainbow.preset_table["image"]["paper"]
-    expected = {
-        "optimizer": "adam",
-        "learning_rate": 6.25e-5,
-        "optimizer_epsilon": 1.5e-4,
-        "warmup_env_steps": 20_000,
-        "target_period_env_steps": 8_000,
-        "exploration_end": 0.0,
-        "noisy_sigma": 0.5,
-        "priority_exponent": 0.5,
-        "importance_start": 0.4,
-        "importance_end": 1.0,
-        "n_step": 3,
-        "atoms": 51,
-        "value_min": -10.0,
-        "value_max": 10.0,
-    }
-    assert {name: getattr(config, name) for name in expected} == expected
-
-
-def test_beyond_the_rainbow_has_the_numbers_of_its_paper() -> None:
-    config = BTR.preset_table["image"]["paper"]
-    expected = {
-        "backbone": "impala-cnn",
-        "backbone_width": 2,
-        "spectral_norm": True,
-        "max_pool": 6,
-        "num_envs": 64,
-        "discount": 0.997,
-        "n_step": 3,
-        "priority_exponent": 0.2,
-        "importance_start": 0.45,
-        "importance_end": 0.45,
-        "learning_rate": 1e-4,
-        "optimizer_epsilon": 0.005 / 256,
-        "batch_size": 256,
-        "replay_capacity": 2**20,
-        "train_period_env_steps": 64,
-        "target_period_env_steps": 500 * 64,
-        "quantiles": 8,
-        "cosines": 64,
-        "munchausen_scale": 0.9,
-        "munchausen_temperature": 0.03,
-        "max_gradient_norm": 10.0,
-    }
-    assert {name: getattr(config, name) for name in expected} == expected
 
 
 def test_beyond_the_rainbow_is_made_of_its_parts() -> None:

@@ -11,11 +11,12 @@ import torch
 from tests.agents.value_agents import ACTIONS, LINE, apart, make_agent, make_batch, parameters
 
 
-@pytest.mark.parametrize("name", ["prioritized-dqn", "rainbow", "btr", "qr-dqn", "dqn"])
-def test_importance_weights_count_in_every_loss(name: str) -> None:
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+@pytest.mark.parametrize("name", ["prioritized-dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn", "rainbow", "btr", "dqn"])
+def test_importance_weights_count_in_every_loss(name: str, loss: str) -> None:
     losses = []
     for which in (slice(0, 4), slice(4, 8), slice(0, 8)):
-        agent = make_agent(name, prioritized=True)
+        agent = make_agent(name, prioritized=True, loss=loss)
         batch = make_batch(agent)
         assert batch.weights is not None
         batch.weights = torch.zeros(8)
@@ -64,6 +65,14 @@ def test_targets_are_constants(name: str) -> None:
         agent.update(make_batch(agent, seed=seed))
     assert all(torch.equal(before[key], tensor) for key, tensor in agent.target.state_dict().items())
     assert all(parameter.grad is None for parameter in agent.target.parameters())
+
+
+@pytest.mark.parametrize("name", ["double-dqn", "iqn", "rainbow", "btr"])
+def test_a_network_that_judged_in_narrow_numbers_learns_in_all_its_weights(name: str) -> None:
+    agent = make_agent(name, precision="bf16", double=name != "btr")
+    before = parameters(agent)
+    agent.update(make_batch(agent))
+    assert [key for key, after in parameters(agent).items() if (before[key] == after).all()] == []
 
 
 @pytest.mark.parametrize("name", ["dqn", "c51", "qr-dqn"])

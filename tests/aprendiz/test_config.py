@@ -9,7 +9,7 @@ from typing import Any, Literal, Optional
 
 import pytest
 
-from aprendiz.config import field_docs, from_json, to_json
+from aprendiz.config import check_above_zero, check_at_least, check_share, field_docs, from_json, to_json
 from aprendiz.errors import ConfigError
 
 
@@ -105,3 +105,26 @@ def test_field_docs_come_from_the_source_with_those_of_the_bases() -> None:
     assert docs["learning_rate"] == "Step size of Adam (Mnih et al. 2015)."
     assert docs["double"] == "" and docs["loss"] == "Loss."
     assert list(docs) == [field.name for field in dataclasses.fields(Config)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    number: float | None = None
+
+
+@pytest.mark.parametrize(
+    ("check", "inside", "outside", "said"),
+    [
+        (lambda config: check_at_least(config, 1, "number"), (1, 5), (0, math.inf, math.nan), "must be at least 1, got"),
+        (lambda config: check_at_least(config, 0, "number"), (0, 5), (-1, math.inf), "must be 0 or more, got"),
+        (lambda config: check_share(config, "number"), (0.0, 1.0), (-0.1, 1.1, math.nan), "must lie between 0 and 1"),
+        (lambda config: check_above_zero(config, "number"), (1e-9, 7), (0.0, math.inf, math.nan), "must be above 0, got"),
+    ],
+    ids=["at least 1", "0 or more", "share", "above 0"],
+)
+def test_numbers_are_checked_by_name(check: Any, inside: Any, outside: Any, said: str) -> None:
+    for number in (*inside, None):  # None: not given
+        check(Numbers(number=number))
+    for number in outside:
+        with pytest.raises(ConfigError, match=f"^number {said}"):
+            check(Numbers(number=number))

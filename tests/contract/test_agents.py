@@ -16,6 +16,7 @@ from agents import AGENTS
 from agents.core import Agent, check_actions_fit
 from agents.q_learning import QLearning
 from agents.step_source import StepSource
+from aprendiz.config import field_docs
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Work
 from aprendiz.testing import check_agent
@@ -65,6 +66,11 @@ def test_every_agent_can_learn_somewhere(name: str) -> None:
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name])
     assert any(fits(name, AGENTS.get(name), task) for task in PLACES)
+
+
+@pytest.mark.parametrize("name", AGENTS.names())
+def test_every_number_of_an_agent_is_explained(name: str) -> None:
+    assert [field for field, said in field_docs(AGENTS.get(name).Config).items() if not said] == []
 
 
 @pytest.mark.parametrize("name", ["dqn", "prioritized-dqn", "sb3-dqn", "sb3-ppo"])

@@ -1,0 +1,150 @@
+"""Presets of the DQN line: each agent is what its name says, `paper` has its paper's numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Discrete
+
+from agents import AGENTS
+from agents.btr import BTRConfig
+from agents.drqn import PRESETS as DRQN_PRESETS
+from agents.rainbow import RainbowConfig
+from tests.agents.value_agents import LINE, VECTOR
+
+NATURE = {"optimizer": "rmsprop", "learning_rate": 2.5e-4, "optimizer_epsilon": 0.1 / 32, "batch_size": 32}
+TUNED_DOUBLE = {"double": True, "target_period_env_steps": 30_000, "exploration_end": 0.01, "optimizer": "rmsprop"}
+ADAM = {"optimizer": "adam", "optimizer_epsilon": 0.01 / 32, "exploration_end": 0.01}
+PAPERS: dict[str, dict[str, Any]] = {
+    "dqn": NATURE
+    | {
+        "discount": 0.99,
+        "replay_capacity": 1_000_000,
+        "target_period_env_steps": 10_000,
+        "warmup_env_steps": 50_000,
+        "exploration_end": 0.1,
+        "exploration_env_steps": 1_000_000,
+    },
+    "double-dqn": TUNED_DOUBLE | {"learning_rate": 2.5e-4},
+    "dueling-dqn": TUNED_DOUBLE
+    | {"learning_rate": 6.25e-5, "max_gradient_norm": 10.0, "trunk_gradient_scale": pytest.approx(0.5**0.5, abs=1e-4)},
+    "prioritized-dqn": TUNED_DOUBLE
+    | {"learning_rate": 2.5e-4 / 4, "priority_exponent": 0.6, "importance_start": 0.4, "importance_end": 1.0},
+    "n-step-dqn": NATURE | {"n_step": 3},
+    "noisy-dqn": NATURE | {"noisy_sigma": 0.5, "exploration_start": 0.0, "exploration_end": 0.0},
+    "c51": ADAM | {"learning_rate": 2.5e-4, "atoms": 51, "value_min": -10.0, "value_max": 10.0},
+    "qr-dqn": ADAM | {"learning_rate": 5e-5, "quantiles": 200, "huber_threshold": 1.0},
+    "iqn": ADAM
+    | {"learning_rate": 5e-5, "quantiles": 64, "target_quantiles": 64, "policy_quantiles": 32, "cosines": 64},
+    "munchausen-dqn": ADAM
+    | {
+        "learning_rate": 5e-5,
+        "loss": "mse",
+        "munchausen_scale": 0.9,
+        "munchausen_temperature": 0.03,
+        "munchausen_lowest": -1.0,
+        "target_period_env_steps": 8_000,
+        "warmup_env_steps": 20_000,
+        "exploration_env_steps": 250_000,
+    },
+    "rainbow": {
+        "optimizer": "adam",
+        "learning_rate": 6.25e-5,
+        "optimizer_epsilon": 1.5e-4,
+        "warmup_env_steps": 20_000,
+        "target_period_env_steps": 8_000,
+        "exploration_end": 0.0,
+        "noisy_sigma": 0.5,
+        "priority_exponent": 0.5,
+        "importance_start": 0.4,
+        "importance_end": 1.0,
+        "n_step": 3,
+        "atoms": 51,
+        "value_min": -10.0,
+        "value_max": 10.0,
+    },
+    "btr": {
+        "backbone": "impala-cnn",
+        "backbone_width": 2,
+        "spectral_norm": True,
+        "max_pool": 6,
+        "num_envs": 64,
+        "discount": 0.997,
+        "n_step": 3,
+        "priority_exponent": 0.2,
+        "importance_start": 0.45,
+        "importance_end": 0.45,
+        "learning_rate": 1e-4,
+        "optimizer_epsilon": 0.005 / 256,
+        "batch_size": 256,
+        "replay_capacity": 2**20,
+        "train_period_env_steps": 64,
+        "target_period_env_steps": 500 * 64,
+        "quantiles": 8,
+        "cosines": 64,
+        "munchausen_scale": 0.9,
+        "munchausen_temperature": 0.03,
+        "max_gradient_norm": 10.0,
+    },
+    "drqn": {
+        "optimizer": "adadelta",
+        "learning_rate": 0.1,
+        "max_gradient_norm": 10.0,
+        "units": 512,
+        "unroll_steps": 10,
+        "burn_in": 0,
+        "train_period_env_steps": 4,
+        "target_period_env_steps": 10_000,
+    },
+}
+"""On images, in the units of agents/value_config.py: decisions of the agent."""
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_paper_has_the_numbers_of_the_paper(name: str) -> None:
+    table = DRQN_PRESETS if name == "drqn" else AGENTS.get(name).preset_table
+    config = table["image"]["paper"]
+    assert {field: getattr(config, field) for field in PAPERS[name]} == PAPERS[name]
+
+
+def test_each_agent_is_what_its_name_says() -> None:
+    flags = ("double", "dueling", "prioritized", "noisy", "munchausen")
+    found = {name: {flag for flag in flags if getattr(AGENTS.get(name).Config(), flag)} for name in LINE}
+    assert found == {
+        "dqn": set(),
+        "double-dqn": {"double"},
+        "dueling-dqn": {"double", "dueling"},
+        "prioritized-dqn": {"double", "prioritized"},
+        "n-step-dqn": set(),
+        "noisy-dqn": {"noisy"},
+        "c51": set(),
+        "qr-dqn": set(),
+        "iqn": set(),
+        "munchausen-dqn": {"munchausen"},
+        "rainbow": {"double", "dueling", "prioritized", "noisy"},
+        "btr": {"dueling", "prioritized", "noisy", "munchausen"},
+    }
+    assert AGENTS.get("n-step-dqn").Config().n_step == RainbowConfig().n_step == BTRConfig().n_step == 3
+
+
+@pytest.mark.parametrize("name", LINE)
+@pytest.mark.parametrize("kind", ["image", "vector", "discrete"])
+def test_presets_keep_what_makes_the_agent(name: str, kind: str) -> None:
+    agent = AGENTS.get(name)
+    plain = agent.Config()
+    for preset in agent.preset_table[kind].values():
+        for flag in ("double", "dueling", "prioritized", "noisy", "munchausen"):
+            assert getattr(preset, flag) == getattr(plain, flag) or (name == "qr-dqn" and flag == "double")
+        assert preset.noisy is False or name == "btr" or preset.exploration_start == 0.0
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_every_preset_makes_an_agent_that_learns(name: str) -> None:
+    agent_class = AGENTS.get(name)
+    for kind, space in (("vector", VECTOR), ("discrete", Discrete(5))):
+        for config in agent_class.preset_table[kind].values():
+            agent = agent_class(agent_class.resolve(config, 1000), space, Discrete(2), seed=0)
+            observations = np.arange(4) if kind == "discrete" else np.zeros((4, 4), np.float32)
+            assert agent.act(observations, 0.0, np.random.default_rng(0)).shape == (4,)
