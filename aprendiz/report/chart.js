@@ -68,9 +68,10 @@ function smoothed(y, weight) {
 
 class Chart {
   /* place: an element; read(axis, smoothing) gives [{label, color, x, y, low, high, n, run}], a run's name for single runs;
-     state: {axis, log, runs, smooth, hidden, range}, shared by all charts; changed(): to be called when the zoom changes. */
-  constructor(place, read, state, units, changed) {
-    Object.assign(this, { place, read, state, units, changed, drag: null, visible: false });
+     state: {axis, log, runs, smooth, hidden, range}, shared by all charts; changed(): to be called when the zoom changes.
+     robust: peaks may leave the panel. */
+  constructor(place, read, state, units, changed, robust = false) {
+    Object.assign(this, { place, read, state, units, changed, robust, drag: null, visible: false });
     this.base = document.createElement("canvas");
     this.over = document.createElement("canvas");
     this.over.className = "over";
@@ -116,6 +117,7 @@ class Chart {
     for (const { x } of this.series) if (x.length) { x0 = Math.min(x0, x[0]); x1 = Math.max(x1, x[x.length - 1]); }
     const zoom = this.state.range[this.state.axis];
     if (zoom) [x0, x1] = zoom;
+    const values = [];
     for (const one of this.series) {
       for (let i = 0; i < one.x.length; i++) {
         // Lines come in from the last point before the zoom and go on to the first behind it.
@@ -123,9 +125,14 @@ class Chart {
         for (const value of one.low ? [one.low[i], one.high[i]] : [one.y[i]]) {
           if (!Number.isFinite(value)) continue;
           y0 = Math.min(y0, value); y1 = Math.max(y1, value);
+          if (this.robust) values.push(value);
           if (value > 0) positive = Math.min(positive, value);
         }
       }
+    }
+    if (this.robust && values.length && !this.state.log) {
+      values.sort((a, b) => a - b);
+      y1 = Math.min(y1, 2 * values[Math.floor(0.95 * (values.length - 1))] - Math.min(y0, 0));
     }
     this.empty = !(x0 <= x1 && y0 <= y1);
     if (!(x0 <= x1)) { x0 = 0; x1 = 1; }

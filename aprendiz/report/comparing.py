@@ -75,7 +75,8 @@ class Improvement:
     better: str
     worse: str
     probability: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
+    """95%; None where both have a single run of every task: it says nothing of other seeds."""
 
 
 @dataclass(frozen=True)
@@ -294,10 +295,10 @@ def _across_tasks(result: Comparison, chosen: Sequence[tuple[int, Group]], ends:
             if better != worse:
                 x = [sign * np.asarray(table[better][task]) for task in tasks]
                 y = [sign * np.asarray(table[worse][task]) for task in tasks]
+                several = any(len(row) > 1 for row in (*x, *y))
+                interval = scores.improvement_interval(x, y) if several else None
                 result.improvements.append(
-                    Improvement(
-                        better, worse, scores.probability_of_improvement(x, y), scores.improvement_interval(x, y)
-                    )
+                    Improvement(better, worse, scores.probability_of_improvement(x, y), interval)
                 )
     _aggregate(result, normalized)
 

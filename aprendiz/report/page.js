@@ -39,8 +39,12 @@ function colored(cell, label) {
   cell.prepend(dot);
 }
 
-/* A table that sorts by the column whose head is clicked. cells: text, or {text, sort, className, label, code, copy}. */
+/* A table that sorts by the column whose head is clicked. cells: text, or {text, sort, className, label, code, copy}. Columns
+   in which no row has anything are left out. */
 function table(heads, rows, parent) {
+  const told = cell => ![undefined, null, "", "\u2013"].includes(cell !== null && typeof cell === "object" ? cell.text : cell);
+  const kept = heads.map((_, column) => column === 0 || !rows.length || rows.some(row => told(row[column])));
+  [heads, rows] = [heads.filter((_, column) => kept[column]), rows.map(row => row.filter((_, column) => kept[column]))];
   const wide = make("div", null, parent, "wide"), element = make("table", null, wide);
   const head = make("tr", null, make("thead", null, element)), body = make("tbody", null, element);
   const made = rows.map(row => {
@@ -132,7 +136,7 @@ function drawSections() {
       plot.setAttribute("role", "img");
       plot.setAttribute("aria-label", `${panel.metric} of ${section.title}`);
       const chart = new Chart(plot, (axis, smooth) => series(panel, axis, smooth), state,
-        { step: section.unit, seconds: "seconds", updates: "updates" }, () => charts.forEach(one => one.draw()));
+        { step: section.unit, seconds: "seconds", updates: "updates" }, () => charts.forEach(one => one.draw()), panel.robust);
       plot.chart = chart;
       charts.push(chart);
       CHARTS.push(chart);
@@ -154,7 +158,7 @@ function drawTables() {
       { ...number(row.mean), className: row.best ? "number best" : "number" }, number(row.iqm), { text: between(row.interval), className: "brief" }, { text: row.over, className: "brief" },
       { text: percent(row.human), sort: row.human ?? undefined, className: "number" },
       { text: row.human_interval ? `${percent(row.human_interval[0])} to ${percent(row.human_interval[1])}` : "", className: "brief" },
-      number(row.speed), number(row.memory), row.values.map(short).join(", "), row.source,
+      number(row.speed), number(row.memory), row.values.map(short).join(", "), { text: row.source, className: "brief" },
     ]), MAIN);
     if (one.aggregates.length) {
       make("h3", `Human-normalised scores over ${one.human_tasks.join(", ")}`, MAIN);
@@ -172,8 +176,8 @@ function drawImprovements(one) {
   const { element, made } = table(["", ...one.compared], one.compared.map(better => [{ text: better, label: better },
     ...one.compared.map(worse => {
       const found = one.improvements.find(pair => pair.better === better && pair.worse === worse);
-      return found ? { text: `${found.probability.toFixed(2)} [${found.interval.map(end => end.toFixed(2)).join(", ")}]`, sort: found.probability }
-        : "";
+      const ends = found?.interval ? ` [${found.interval.map(end => end.toFixed(2)).join(", ")}]` : "";
+      return found ? { text: found.probability.toFixed(2) + ends, sort: found.probability } : "";
     })]), MAIN);
   element.className = "improvement";
   for (const { line, keys } of made) {
@@ -218,9 +222,9 @@ function drawRuns() {
   filter.placeholder = "show runs whose row has ...";
   const { made } = table(["run", "group", "state", "seed", "steps", "time", "steps a second", "memory MB", "score", "started", "from", "command",
     ...DATA.differing.map(([name]) => name)],
-  DATA.runs.map((run, index) => [run.name, { text: DATA.groups[run.group].label, label: DATA.groups[run.group].label }, run.state, run.seed,
+  DATA.runs.map((run, index) => [{ text: run.name, className: "brief" }, { text: DATA.groups[run.group].label, label: DATA.groups[run.group].label }, run.state, run.seed,
     number(run.step), { text: duration(run.seconds), sort: run.seconds }, number(run.speed), number(run.memory), number(run.score),
-    run.created.slice(0, 16).replace("T", " "), run.origin, { text: run.command, code: true },
+    { text: run.created.slice(0, 16).replace("T", " "), className: "brief" }, { text: run.origin, className: "brief" }, { text: run.command, code: true },
     ...DATA.differing.map(([name, values]) => ({ text: values[index], className: differs(run, name, values[index]) ? "differs" : "" }))]), MAIN);
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -25,6 +25,8 @@ CURVE_BYTES = 5_500_000
 POINTS = (24, 300)
 """Points of a curve, at least and at most."""
 BAND_ARRAYS = 5
+ROBUST = "speed/"
+"""Metrics whose peaks may leave their panel: before learning begins steps are many times as fast."""
 EXPLAIN = {
     "mean": "Lines are means over the runs of a group",
     "iqm": "Lines are interquartile means over the runs of a group",
@@ -145,7 +147,7 @@ def _panel(report: Report, section: Section, metric: str, points: int, blobs: _B
                 if len(made.x):
                     found[axis] = [blobs.add(row) for row in (made.x, made.centre, made.low, made.high, made.runs)]
             bands.append(found)
-    return {"metric": metric, "lines": lines, "bands": bands}
+    return {"metric": metric, "lines": lines, "bands": bands, "robust": metric.startswith(ROBUST)}
 
 
 def _spread(count: int, points: int) -> NDArray[np.int64]:

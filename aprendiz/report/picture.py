@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aprendiz.report.build import Report, Section
 from aprendiz.report.comparing import Comparison, Row
+from aprendiz.report.page import ROBUST
 
 PANELS_A_ROW = 3
 PANELS = 15
@@ -63,6 +67,7 @@ def _curves(report: Report, section: Section, metric: str, panel: Any, handles: 
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     colors = report.colors
+    drawn: list[NDArray[np.float64]] = []
     for place, members in report.curves(section, metric).items():
         label = report.groups[place].label
         made = report.band([curve for _, curve in members], "step", POINTS)
@@ -73,6 +78,11 @@ def _curves(report: Report, section: Section, metric: str, panel: Any, handles: 
         )
         panel.fill_between(made.x, made.low, made.high, color=colors[label], alpha=0.18, linewidth=0)
         handles.setdefault(label, line)
+        drawn += [made.low, made.high]
+    if metric.startswith(ROBUST) and drawn:
+        values = np.concatenate(drawn)
+        top = 2.0 * float(np.nanquantile(values, 0.95)) - min(float(np.nanmin(values)), 0.0)
+        panel.set_ylim(top=min(panel.get_ylim()[1], top))
     panel.set_title(f"{section.task}: {metric}", fontsize=9)
     panel.set_xlabel(section.unit, fontsize=8)
     panel.xaxis.set_major_locator(MaxNLocator(5))

@@ -116,9 +116,8 @@ def _final(report: Report, comparison: Comparison) -> Iterator[str]:
             cells = [better]
             for worse in comparison.compared:
                 pair = pairs.get((better, worse))
-                cells.append(
-                    f"{pair.probability:.2f} ({pair.interval[0]:.2f} to {pair.interval[1]:.2f})" if pair else ""
-                )
+                ends = f" ({pair.interval[0]:.2f} to {pair.interval[1]:.2f})" if pair and pair.interval else ""
+                cells.append(f"{pair.probability:.2f}{ends}" if pair else "")
             rows.append(cells)
         yield _table(["", *comparison.compared], rows)
 

@@ -90,6 +90,13 @@ def test_learners_are_compared_pair_by_pair(tmp_path: Path) -> None:
     assert table == {("dqn", "c51"): 0.5, ("c51", "dqn"): 0.5}
 
 
+def test_one_run_each_gives_a_probability_and_no_interval(tmp_path: Path) -> None:
+    alone = [*seeds(tmp_path, [1]), *seeds(tmp_path, [2], learner="c51")]
+    assert [(pair.probability, pair.interval) for pair in compare(*alone).improvements] == [(1.0, None), (0.0, None)]
+    more = [*alone, *seeds(tmp_path, [9, 3], learner="dqn", task="cartpole")]
+    assert all(pair.interval is not None for pair in compare(*more).improvements)
+
+
 def test_over_several_tasks_only_those_count_that_all_have(tmp_path: Path) -> None:
     runs = [*seeds(tmp_path, [1]), *seeds(tmp_path, [2], learner="c51")]
     runs += [*seeds(tmp_path, [9], task="acrobot"), *seeds(tmp_path, [0], task="acrobot", learner="c51")]

@@ -34,6 +34,9 @@ def report_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             scores = [base + 10 * place + seed for place in range(5)]
             run = make_run(folder / "runs", learner=learner, seed=seed, scores=scores, games=[base + seed] * 3)
             (run.samples / "text-000000000100.txt").write_text("once upon <b>a time</b>")
+            run.log(1, {"speed/units_per_second": 1500.0, "train/peak": 1500.0}, seconds=0.5)
+            for step in range(500, 540):
+                run.log(step, {"speed/units_per_second": 50.0, "train/peak": 50.0}, seconds=5.0)
     make_run(folder / "runs", learner="rainbow", scores=[5.0, 90.0])
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(run.samples / "images-000000000300.png")
     runs, _ = reading.read_all(sorted((folder / "runs").iterdir()))
@@ -142,6 +145,16 @@ def test_a_table_sorts_by_the_column_that_is_clicked(opened: Any) -> None:
     assert "rainbow" in first.inner_text()
     table.locator("th", has_text="mean").click()
     assert "dqn" in first.inner_text()
+
+
+def test_columns_in_which_no_row_has_anything_are_left_out(opened: Any) -> None:
+    heads = opened.locator("#final-0 ~ .wide table").first.locator("th").all_inner_texts()
+    assert "mean" in heads and "human-normalised" not in heads
+
+
+def test_a_peak_of_the_speed_leaves_its_panel_and_others_do_not(opened: Any) -> None:
+    assert limits(plot(opened, "speed/units_per_second"), "y")[1] < 200
+    assert limits(plot(opened, "train/peak"), "y")[1] > 1000
 
 
 def test_the_table_of_runs_is_filtered_by_words(opened: Any) -> None:

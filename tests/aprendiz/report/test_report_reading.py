@@ -116,6 +116,7 @@ def test_media_come_in_the_order_of_their_steps(tmp_path: Path) -> None:
     ):
         (run.samples / name).write_bytes(b"x")
     (run.videos / "step-000000000700.mp4").write_bytes(b"x")
+    (run.videos / ".step-000000000900.tmp-123.mp4").write_bytes(b"x")  # is being written
     media = reading.find_media(run.path)
     assert [(one.kind, one.step) for one in media] == [
         ("image", 100), ("text", 300), ("video", 700), ("image", 2000), ("image", None),
