@@ -110,6 +110,7 @@ def draw(rewards: dict[str, np.ndarray], common: dict[str, Sequence[int]], targe
     curves.set_title(f"epsilon 0.1, step size 0.5; mean of {runs} runs and 10 games", fontsize=11)
     curves.grid(alpha=0.3)
     curves.legend()
+    target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     plt.close(figure)
 

@@ -10,6 +10,7 @@ import pytest
 
 from agents import evaluate
 from agents.evaluate import command
+from agents.play import Games
 from agents.saved import load_saved
 from aprendiz.errors import AprendizError, ConfigError, RunError, StorageError
 from aprendiz.run import Run
@@ -91,12 +92,18 @@ def test_cheap_environments_are_played_more_often(lake):
     assert lake.evaluations()[0]["episodes"] == 100
 
 
-def test_atari_is_judged_by_thirty_games_of_their_own_seeds_with_one_random_action_in_a_hundred(tmp_path):
+def test_atari_is_judged_by_thirty_games_of_their_own_seeds_with_one_random_action_in_a_hundred(tmp_path, monkeypatch):
     pytest.importorskip("ale_py")
     run = make_run(tmp_path, "breakout", "dqn", time_limit_steps=20)
+    asked = []
+
+    def play(agent, make_env, seeds, *, explore, on_progress):
+        asked.append((len(set(seeds)), explore))
+        return Games(np.zeros(len(seeds)), np.ones(len(seeds), np.int64), list(seeds))
+
+    monkeypatch.setattr("agents.play.play_games", play)
     command([str(run.path), "--device", "cpu"])
-    (saved,) = run.evaluations()
-    assert saved["explore"] == 0.01 and saved["episodes"] == len(set(saved["seeds"])) == 30
+    assert asked == [(30, 0.01)]
 
 
 def test_atari_scores_are_normalised_by_published_ones_with_their_source(tmp_path, capsys):

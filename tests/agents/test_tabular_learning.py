@@ -8,7 +8,7 @@ import pytest
 import envs
 from agents import AGENTS
 from agents.tabular import TabularAgent
-from agents.value_iteration import greedy_policy, policy_value, start_value, value_iteration
+from agents.value_iteration import action_values, greedy_policy, policy_value, start_value, value_iteration
 
 NAMES = ("q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda")
 TASKS = {
@@ -79,10 +79,32 @@ def beside_the_cliff(name: str, seed: int) -> tuple[list[int], float]:
     scores = play(agent, env, seed, 400_000)
     table = env.table()
     assert table is not None
+    return greedy_path(table, agent.q), float(np.mean(scores[len(scores) // 2 :]))
+
+
+def greedy_path(table: envs.TransitionTable, q: np.ndarray) -> list[int]:
+    """States from the start to the goal, or 60 of them."""
     states = [36]
     while states[-1] != 47 and len(states) < 60:
-        states.append(int(table.next_state[states[-1], agent.q[states[-1]].argmax(), 0]))
-    return states, float(np.mean(scores[len(scores) // 2 :]))
+        states.append(int(table.next_state[states[-1], q[states[-1]].argmax(), 0]))
+    return states
+
+
+def best_soft_path(epsilon: float) -> list[int]:
+    """From the start, of the best of all policies that take a random action with probability epsilon; discount 0.99."""
+    table = envs.make("cliff-walking", 1).table()
+    assert table is not None
+    values = np.zeros(len(table.initial))
+    for _ in range(3000):
+        q = action_values(table, values, 0.99)
+        values = (1.0 - epsilon) * q.max(axis=1) + epsilon * q.mean(axis=1)
+    return greedy_path(table, q)
+
+
+@pytest.mark.parametrize(("epsilon", "row"), [(0.1, 1), (0.0075, 1), (0.0065, 2), (0.0, 2)])
+def test_along_the_cliff_the_shortest_path_pays_where_hardly_any_action_is_random(epsilon, row):
+    path = best_soft_path(epsilon)
+    assert path[-1] == 47 and {state // 12 for state in path[3:-3]} == {row}  # 2 is the row along the edge
 
 
 def test_with_constant_exploration_sarsa_learns_the_safe_path_and_q_learning_the_shortest():
