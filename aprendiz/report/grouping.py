@@ -57,16 +57,18 @@ def settings(run: RunData) -> dict[str, str]:
 def differing(runs: Sequence[RunData]) -> dict[str, list[str]]:
     """Names of the settings in which runs of the same family differ, with every run's value.
 
-    What was only measured otherwise (how long, how often) comes last. Runs of several families have hardly a setting in
-    common; that a word model has no discount is no difference.
+    Settings that only some learners have come behind those that all have, and what was only measured otherwise (how
+    long, how often) comes last. Runs of several families have hardly a setting in common; that a word model has no
+    discount is no difference.
     """
     every = [settings(run) for run in runs]
-    found: dict[str, None] = {}
+    found: dict[str, bool] = {}  # by name, whether some of a family do not have it
     for kind in dict.fromkeys(run.kind for run in runs):
         of_kind = [one for one in every if one["kind"] == kind]
-        names = dict.fromkeys(name for one in of_kind for name in one)
-        found |= {name: None for name in names if len({one.get(name, MISSING) for one in of_kind}) > 1}
-    ordered = sorted(found, key=lambda name: name.partition(".")[0] in INCIDENTAL)
+        for name in dict.fromkeys(name for one in of_kind for name in one):
+            if len({one.get(name, MISSING) for one in of_kind}) > 1:
+                found[name] = found.get(name, False) or any(name not in one for one in of_kind)
+    ordered = sorted(found, key=lambda name: (name.partition(".")[0] in INCIDENTAL, found[name]))
     return {name: [one.get(name, MISSING) for one in every] for name in ordered}
 
 

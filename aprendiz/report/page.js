@@ -192,8 +192,9 @@ function drawMedia() {
   heading("Samples, texts and videos", "media");
   const byRun = Map.groupBy ? Map.groupBy(DATA.media, one => one.run)
     : DATA.media.reduce((map, one) => map.set(one.run, [...(map.get(one.run) || []), one]), new Map());
+  const place = make("div", null, MAIN, "media");
   for (const [run, media] of byRun) {
-    const box = make("details", null, MAIN), about = DATA.runs[run];
+    const box = make("details", null, place, media.length > 1 ? "several" : ""), about = DATA.runs[run];
     box.open = byRun.size <= 12;
     const title = make("summary", `${DATA.groups[about.group].label}, seed ${about.seed ?? "\u2013"}: ${about.name}`, box);
     colored(title, DATA.groups[about.group].label);
@@ -218,13 +219,14 @@ function drawMedium(one, gallery) {
 
 function drawRuns() {
   heading(`Runs (${DATA.runs.length})`, "all-runs");
+  const local = DATA.runs.every(run => run.origin === "local");
   const filter = make("input", null, MAIN, "filter");
   filter.placeholder = "show runs whose row has ...";
   const { made } = table(["run", "group", "state", "seed", "steps", "time", "steps a second", "memory MB", "score", "started", "from", "command",
     ...DATA.differing.map(([name]) => name)],
   DATA.runs.map((run, index) => [{ text: run.name, className: "brief" }, { text: DATA.groups[run.group].label, label: DATA.groups[run.group].label }, run.state, run.seed,
     number(run.step), { text: duration(run.seconds), sort: run.seconds }, number(run.speed), number(run.memory), number(run.score),
-    { text: run.created.slice(0, 16).replace("T", " "), className: "brief" }, { text: run.origin, className: "brief" }, { text: run.command, code: true },
+    { text: run.created.slice(0, 16).replace("T", " "), className: "brief" }, { text: local ? "" : run.origin, className: "brief" }, { text: run.command, code: true },
     ...DATA.differing.map(([name, values]) => ({ text: values[index], className: differs(run, name, values[index]) ? "differs" : "" }))]), MAIN);
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -81,8 +81,10 @@ def _curves(report: Report, section: Section, metric: str, panel: Any, handles: 
         drawn += [made.low, made.high]
     if metric.startswith(ROBUST) and drawn:
         values = np.concatenate(drawn)
-        top = 2.0 * float(np.nanquantile(values, 0.95)) - min(float(np.nanmin(values)), 0.0)
-        panel.set_ylim(top=min(panel.get_ylim()[1], top))
+        least = min(float(np.nanmin(values)), 0.0)
+        highest = min(float(np.nanmax(values)), 2.0 * float(np.nanquantile(values, 0.95)) - least)
+        margin = 0.05 * (highest - least) or 1.0
+        panel.set_ylim(least - margin, highest + margin)
     panel.set_title(f"{section.task}: {metric}", fontsize=9)
     panel.set_xlabel(section.unit, fontsize=8)
     panel.xaxis.set_major_locator(MaxNLocator(5))

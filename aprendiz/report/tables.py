@@ -12,6 +12,7 @@ import numpy as np
 from aprendiz.report.build import AXES, Report
 from aprendiz.report.comparing import SCORE, Comparison, Row
 from aprendiz.report.core import RunData
+from aprendiz.report.grouping import Group
 from aprendiz.report.page import highest, middle
 
 CURVE_POINTS = (20, 200)
@@ -143,13 +144,19 @@ def _settings(report: Report) -> str:
     differing = {name: values for name, values in report.differing.items() if name not in ("seed", "task", "learner")}
     if not differing:
         return "None but the seed."
-    rows = []
-    for one in report.groups:
-        cells = [f"{one.task}: {one.label}"]
-        for values in differing.values():
-            own = list(dict.fromkeys(values[run] for run in one.runs))
-            cells.append(", ".join(own[:4]) + (", ..." if len(own) > 4 else ""))
-        rows.append(cells)
+
+    def cell(one: Group, values: Sequence[str]) -> str:
+        own = list(dict.fromkeys(values[run] for run in one.runs))
+        return ", ".join(own[:4]) + (", ..." if len(own) > 4 else "")
+
+    names = [f"{one.task}: {one.label}" for one in report.groups]
+    if len(names) <= len(differing):  # whatever there is less of goes across
+        rows = [[name, *(cell(one, values) for one in report.groups)] for name, values in differing.items()]
+        return _table(["setting", *names], rows)
+    rows = [
+        [name, *(cell(one, values) for values in differing.values())]
+        for name, one in zip(names, report.groups, strict=True)
+    ]
     return _table(["group", *differing], rows)
 
 

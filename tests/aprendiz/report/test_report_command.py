@@ -138,6 +138,15 @@ def test_markdown_has_the_command_of_every_run(tmp_path: Path) -> None:
     assert all(line.count(" | ") == text.splitlines()[-1].count(" | ") for line in text.splitlines()[-2:])
 
 
+def test_markdown_s_table_of_settings_is_as_narrow_as_it_can_be(tmp_path: Path) -> None:
+    few = [make_run(tmp_path / "few", learner=name, changes={"a": name, "b": name}) for name in ("dqn", "c51")]
+    text = tables.markdown(build.build([reading.read_run(run.path) for run in few]))
+    assert "| setting | cartpole: dqn | cartpole: c51 |" in text
+    many = [make_run(tmp_path / "many", changes={"learning_rate": rate}) for rate in (1.0, 2.0, 3.0)]
+    text = tables.markdown(build.build([reading.read_run(run.path) for run in many]))
+    assert "| group | agent.hyperparameters.learning_rate |" in text
+
+
 def report_of(root: Path, count: int, points: int) -> build.Report:
     generator = np.random.default_rng(0)
     runs = [

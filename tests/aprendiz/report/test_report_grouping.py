@@ -114,6 +114,15 @@ def test_settings_that_differ_have_the_value_of_every_run(tmp_path: Path) -> Non
     }
 
 
+def test_settings_that_only_some_have_come_behind_those_that_all_have(tmp_path: Path) -> None:
+    runs = read(make_run(tmp_path), make_run(tmp_path, changes={"batch_size": 64, "atoms": 51, "zeta": 1.0}))
+    assert list(grouping.differing(runs)) == [
+        "agent.hyperparameters.batch_size", "agent.hyperparameters.atoms", "agent.hyperparameters.zeta",
+    ]  # fmt: skip
+    runs = read(make_run(tmp_path, aa={"x": 1}), make_run(tmp_path, changes={"learning_rate": 3.0}))
+    assert list(grouping.differing(runs)) == ["agent.hyperparameters.learning_rate", "aa.x"]
+
+
 def test_families_are_not_compared_setting_by_setting(tmp_path: Path) -> None:
     runs = read(make_run(tmp_path), make_run(tmp_path, kind="language", learner="lstm", text={"level": "char"}))
     assert "text.level" not in grouping.differing(runs)
