@@ -14,11 +14,22 @@ from torch import nn
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source
 from aprendiz.optim import linear_schedule
+from aprendiz.seeds import derived_seed
 
 if TYPE_CHECKING:
     from gymnasium import Space
 
     from envs.core import Env, EnvSpec
+
+__all__ = [
+    "Agent",
+    "Player",
+    "Purpose",
+    "check_actions_fit",
+    "derived_seed",
+    "epsilon_greedy",
+    "linear_exploration",
+]
 
 
 class Agent:
@@ -167,11 +178,6 @@ class Purpose(IntEnum):
     """Games that choose the checkpoint called `best`."""
     EVALUATION = 6
     """Games that are reported."""
-
-
-def derived_seed(seed: int, purpose: Purpose) -> int:
-    """A seed of 31 bits for one purpose, so that no two parts of a run share random numbers."""
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0] >> 1)
 
 
 def linear_exploration(config: Any, env_steps: int) -> float:

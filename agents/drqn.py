@@ -32,13 +32,14 @@ from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
 from agents.value_network import wants_dense_layers
 from aprendiz.config import check_above_zero, check_at_least, check_share
-from aprendiz.device import learning_leaves_cores, replay_storage, seeded_weights
+from aprendiz.device import learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
 from aprendiz.optim import adadelta, adam, load_optimizer_state
 from aprendiz.recurrent.network import State
 from aprendiz.replay import Replay
 from aprendiz.replay_sequences import LONGEST_BURN_IN, SequenceBatch
+from aprendiz.seeds import global_seed
 from envs.core import Env, EnvSpec
 
 __all__ = ["DRQN", "PRESETS", "DRQNConfig", "masked_mean", "sequence_targets"]
@@ -208,7 +209,7 @@ class DRQN(Agent):
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
         space = newest_space(observation_space, config.frames)
-        with seeded_weights(derived_seed(seed, Purpose.NETWORK), self.device):
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             online, target = (self._network(space) for _ in range(2))
         self.online, self.target = online.to(self.device), target.to(self.device)
         self.target.load_state_dict(self.online.state_dict())

@@ -29,10 +29,11 @@ from agents.rollout_source import Rollout, RolloutSource, TargetBatch
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
 from aprendiz.config import check_above_zero, check_at_least, check_share
-from aprendiz.device import CapturedStep, autocast, seeded_weights
+from aprendiz.device import CapturedStep, autocast
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import linear_schedule, load_optimizer_state, radam, schedulable, set_learning_rate
+from aprendiz.seeds import global_seed
 from envs.core import Env, EnvSpec
 
 __all__ = ["PQN", "PRESETS", "PQNConfig", "lambda_returns"]
@@ -208,7 +209,7 @@ class PQN(Agent):
             raise ConfigError(f"PQN chooses among Discrete actions, not {action_space}")
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
-        with seeded_weights(derived_seed(seed, Purpose.NETWORK), self.device):
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             options = config.backbone_options()
             network = QNetwork(config.backbone, observation_space, self.actions, options=options)
         self.network = network.to(self.device)

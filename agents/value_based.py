@@ -31,12 +31,13 @@ from agents.value_kind import ValueKind
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_player import ValuePlayer
 from agents.value_targets import double_q_value, expected_under, munchausen_bonus, of_action, soft_entropy, soft_policy
-from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage, seeded_weights
+from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.impala import spectral_layers
 from aprendiz.loop import Outcome, crossed
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop, schedulable, set_learning_rate
 from aprendiz.replay import Batch, Replay
+from aprendiz.seeds import global_seed
 from envs.core import Env, EnvSpec
 
 
@@ -62,7 +63,7 @@ class ValueAgent(Agent):
         self.config, self.device, self.precision = config, torch.device(device), precision
         self.actions = int(action_space.n)
         self.value = self.kind(config, self.device)
-        with seeded_weights(derived_seed(seed, Purpose.NETWORK), self.device):
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.online = self._network(observation_space)
             self.target = self._network(observation_space)
         self.target.load_state_dict(self.online.state_dict())

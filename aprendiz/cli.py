@@ -115,6 +115,15 @@ def main(function: Callable[[list[str]], int | None]) -> None:
     sys.exit(code or 0)
 
 
+def let_idle_threads_sleep() -> None:
+    """Tells OpenMP, unless its user has, that threads without work sleep at once; for before PyTorch is imported.
+
+    They would spin for some milliseconds, in which they hold up threads of ours (`aprendiz.recurrent.rows`): on two
+    cores an update of a recurrent network took a third longer.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 class Section(NamedTuple):
     """A titled table of `print_list`; every row has as many cells as there are columns."""
 

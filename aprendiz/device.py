@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -104,16 +104,6 @@ def replay_storage(device: torch.device, bytes_needed: int) -> torch.device:
     if device.type == "cuda" and bytes_needed < 0.8 * available_memory(device):
         return device
     return torch.device("cpu")
-
-
-@contextlib.contextmanager
-def seeded_weights(seed: int, device: torch.device) -> Iterator[None]:
-    """Inside, the first weights of networks on `device` are drawn from `seed`: layers draw them from PyTorch's global
-    random state, which is as it was before when the block ends."""
-    kind = device.type
-    with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def load_generator_state(generator: torch.Generator, state: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Our LSTM beside nanoGPT's recipe for CPUs, on tiny Shakespeare: seconds of training, and nats a character.
+"""Our recurrent models beside nanoGPT's recipe for CPUs, on tiny Shakespeare: seconds of training, nats a character.
 
 nanoGPT (github.com/karpathy/nanoGPT) runs as its README says for a CPU, in a process of its own, from a checkout that
 `--peer` names: block 64, batches of 12, 4 layers, 4 heads, 128 embedding, 2,000 iterations, dropout 0. It is asked for
@@ -29,19 +29,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+from aprendiz.cli import let_idle_threads_sleep, main, parse
 
-from aprendiz import session, text
-from aprendiz.cli import main, parse
-from aprendiz.config import to_json
-from aprendiz.device import keep_freed_memory
-from aprendiz.errors import ConfigError
-from aprendiz.text.core import TextData, Tokens
-from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
-from language import LANGUAGE
-from language.core import Purpose, derived_seed, torch_generator
-from language.held_out import windows
+ASKED = os.environ.get("OMP_WAIT_POLICY")
+let_idle_threads_sleep()  # as `python -m language.train` does
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from aprendiz import session, text  # noqa: E402
+from aprendiz.config import to_json  # noqa: E402
+from aprendiz.device import keep_freed_memory  # noqa: E402
+from aprendiz.errors import ConfigError  # noqa: E402
+from aprendiz.text.core import TextData, Tokens  # noqa: E402
+from benchmarks.common import BenchmarkOptions, machine, print_table, write_result  # noqa: E402
+from language import LANGUAGE  # noqa: E402
+from language.core import Purpose, derived_seed, torch_generator  # noqa: E402
+from language.held_out import windows  # noqa: E402
 
 MARKS = (1.50, 1.46)
 """Nats a character of the validation part whose time is told."""
@@ -67,10 +71,10 @@ class Options(BenchmarkOptions):
     """A checkout of nanoGPT; None: ours alone."""
     data: str = "tiny-shakespeare"
     """The text: its name, or file:PATH."""
-    model: str = "lstm"
+    model: str = "gru"
     """Which of ours."""
-    preset: str = "default"
-    """Its hyperparameters."""
+    presets: tuple[str, ...] = ("fast", "default")
+    """Its hyperparameters for each budget; a single one for all."""
     set: tuple[str, ...] = ()
     """Others, as `units=384`."""
     minutes: tuple[float, ...] = (1.0, 5.0)
@@ -85,17 +89,19 @@ class Options(BenchmarkOptions):
     """Whether the test part is scored at the end. Off while anything is still being chosen."""
 
     def __post_init__(self) -> None:
+        if len(self.presets) not in (1, len(self.minutes)):
+            raise ConfigError("--presets wants one for all --minutes, or one for each")
         if not self.minutes or min(self.minutes) <= 0 or self.looks < 1 or self.threads < 1:
             raise ConfigError("--minutes, --looks and --threads must be above 0")
         if self.peer is not None and not (self.peer / "train.py").is_file():
             raise ConfigError(f"--peer {self.peer} holds no train.py; clone github.com/karpathy/nanoGPT")
 
 
-def hyperparameters(options: Options, model_class: Any, data: TextData) -> Any:
+def hyperparameters(options: Options, preset: str, model_class: Any, data: TextData) -> Any:
     """The preset with what `--set` changes. Raises ConfigError."""
     presets = model_class.presets(data.spec)
-    if options.preset not in presets:
-        raise ConfigError(f"--preset must be one of {', '.join(presets)}, got {options.preset}")
+    if preset not in presets:
+        raise ConfigError(f"--presets must be of {', '.join(presets)}, got {preset}")
     changes: dict[str, Any] = {}
     for one in options.set:
         name, _, value = one.partition("=")
@@ -104,7 +110,7 @@ def hyperparameters(options: Options, model_class: Any, data: TextData) -> Any:
         except ValueError as error:
             raise ConfigError(f"--set {one}: give name=number") from error
     try:
-        return dataclasses.replace(presets[options.preset], **changes)
+        return dataclasses.replace(presets[preset], **changes)
     except TypeError as error:
         raise ConfigError(f"--set {' '.join(options.set)}: {error}") from error
 
@@ -116,10 +122,10 @@ def nine_tenths(data: TextData) -> TextData:
     return dataclasses.replace(data, train=Tokens(ids, sum(part.characters for part in parts)))
 
 
-def ours(options: Options, data: TextData, minutes: float, *, looks: int) -> dict[str, Any]:
+def ours(options: Options, preset: str, data: TextData, minutes: float, *, looks: int) -> dict[str, Any]:
     """One run of so many minutes of training; looking at the validation part takes none of them."""
     model_class = LANGUAGE.get(options.model)
-    chosen = hyperparameters(options, model_class, data)
+    chosen = hyperparameters(options, preset, model_class, data)
     rates: dict[str, float] = {}
 
     def build(config: Any, precision: str) -> tuple[Any, Any]:
@@ -156,6 +162,7 @@ def ours(options: Options, data: TextData, minutes: float, *, looks: int) -> dic
             started = time.perf_counter()
     result: dict[str, Any] = {
         "minutes": minutes,
+        "preset": preset,
         "hyperparameters": to_json(config),
         "precision": precision,
         "characters_per_second_by_precision": rates,
@@ -208,6 +215,8 @@ def peer(options: Options, data: TextData) -> dict[str, Any]:
         stretches = np.stack([np.asarray(data.test.ids[start : start + 257], np.int64) for start in starts])
         np.save(work / "windows.npy", stretches)
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
+        if ASKED is None:
+            del environment["OMP_WAIT_POLICY"]  # nanoGPT knows nothing of it
         command = [sys.executable, str(Path(__file__).with_name("nanogpt_peer.py")), str(work)]
         subprocess.run(command, check=True, env=environment, cwd=work)
         return json.loads((work / "result.json").read_text())
@@ -223,9 +232,10 @@ def run(argv: list[str]) -> int:
     result: dict[str, Any] = {"text": loaded.spec.name, "fingerprint": loaded.fingerprint, "published_peer": PUBLISHED}
     rows = [["", "seconds", "nats (windows of 256)", "carried", "s to 1.50", "s to 1.46"]]
     runs = result["ours"] = []
-    for minutes in options.minutes:
-        print(f"{options.model}, {minutes:g} minutes", flush=True)
-        found = ours(options, loaded, minutes, looks=options.looks)
+    presets = options.presets * (len(options.minutes) if len(options.presets) == 1 else 1)
+    for preset, minutes in zip(presets, options.minutes, strict=True):
+        print(f"{options.model}, {preset}, {minutes:g} minutes", flush=True)
+        found = ours(options, preset, loaded, minutes, looks=options.looks)
         entry = {"minutes": minutes, "eight_tenths": found}
         runs.append(entry)
         reached = [found["validation_seconds_to"][str(mark)] for mark in MARKS]
@@ -233,7 +243,7 @@ def run(argv: list[str]) -> int:
         times = ["-" if value is None else f"{value:.0f}" for value in reached]
         rows.append([f"{options.model}, validation", f"{found['seconds']:.0f}", f"{last:.4f}", "-", *times])
         if options.test:
-            found = entry["nine_tenths"] = ours(options, nine_tenths(loaded), minutes, looks=0)
+            found = entry["nine_tenths"] = ours(options, preset, nine_tenths(loaded), minutes, looks=0)
             nats = [f"{found['test'][name]:.4f}" for name in ("windows_nats_per_token", "nats_per_token")]
             rows.append([f"{options.model}, test", f"{found['seconds']:.0f}", *nats, "-", "-"])
     if options.peer is not None:
@@ -241,7 +251,9 @@ def run(argv: list[str]) -> int:
         rows.append(["nanoGPT, CPU recipe", f"{theirs['seconds']:.0f}", f"{theirs['nats']:.4f}", "-", "-", "-"])
         result["seconds_ratio"] = [theirs["seconds"] / run["eight_tenths"]["seconds"] for run in runs]
     print_table(rows)
-    write_result("char_rnn", options, result, before)
+    kind, separator, path = options.data.partition(":")
+    shown = dataclasses.replace(options, data=f"{kind}{separator}{Path(path).name}")  # not its folder
+    write_result("char_rnn" if options.model == "gru" else f"char_rnn_{options.model}", shown, result, before)
     return 0
 
 

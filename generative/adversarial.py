@@ -20,6 +20,7 @@ from aprendiz.errors import ConfigError
 from aprendiz.history import History
 from aprendiz.loop import Source
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state
+from aprendiz.seeds import global_seed
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.gan_losses import real_gradient_penalty
 
@@ -120,10 +121,8 @@ class AdversarialModel(GenerativeModel):
             )
         self.config, self.spec, self.precision = config, spec, precision
         self.device = torch.device(device)
-        kind = self.device.type
         self._random = torch_generator(seed, Purpose.LEARNING, self.device)
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             generator, discriminator = self._networks(config, spec)
         self.generator = self._placed(generator)
         self.discriminator = self._placed(discriminator)

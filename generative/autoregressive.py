@@ -20,6 +20,7 @@ from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop
+from aprendiz.seeds import global_seed
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.elbo import binarised
 from generative.masked import Canvas, bits_per_dimension, centred, draw, log_mass, quantised
@@ -127,9 +128,7 @@ class AutoregressiveModel(GenerativeModel):
                 "the levels of a PixelCNN are steps from 0 to 1, and these images lie elsewhere: use --scaling unit"
             )
         self.config, self.spec, self.device, self.precision = config, spec, torch.device(device), precision
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.network = self._build().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.network, config.average_decay)
         parameters = list(self.network.parameters())

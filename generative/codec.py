@@ -19,6 +19,7 @@ from aprendiz.backbones import activation_module
 from aprendiz.device import load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.optim import adam, cosine_schedule, load_optimizer_state
+from aprendiz.seeds import global_seed
 from generative.code_density import CodeDensity
 from generative.coding_networks import Codec
 from generative.core import GenerativeModel, Purpose, derived_seed, evaluating, torch_generator
@@ -136,9 +137,7 @@ class CodecModel(GenerativeModel):
             require_unit_interval(spec, "the cross-entropy", "--loss squared-error")
         self.config, self.spec, self.precision = config, spec, precision
         self.device = torch.device(device)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.network = self._build(config, spec).to(self.device)
         self.optimizer = adam(self.network.parameters(), config.learning_rate, 1e-8, self.device)
         self.generator = torch_generator(seed, Purpose.LEARNING, self.device)

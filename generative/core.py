@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source
+from aprendiz.seeds import Purpose, derived_seed, torch_generator
 
 if TYPE_CHECKING:
     from aprendiz.data.core import Dataset, ImageBatch, Images, ImageSpec
     from generative.metrics import Judge
+
+__all__ = ["ABILITIES", "GenerativeModel", "Purpose", "derived_seed", "evaluating", "torch_generator"]
 
 ABILITIES = ("encode", "reconstruct", "decode", "latents", "filters", "classify", "log_likelihood", "labels")
 """What a model may offer besides `sample`: the methods of these names, and "labels" where `sample` takes them."""
@@ -157,25 +158,3 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-class Purpose(IntEnum):
-    """What a random generator of a run is for; each is derived from the run's one seed."""
-
-    NETWORK = 1
-    DATA = 2
-    LEARNING = 3
-    """Noise, dropout, latent vectors, hidden states."""
-    VALIDATION = 4
-    SAMPLING = 5
-    EVALUATION = 6
-
-
-def derived_seed(seed: int, purpose: Purpose) -> int:
-    """A seed of 31 bits for one purpose, so that no two parts of a run share random numbers."""
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0] >> 1)
-
-
-def torch_generator(seed: int, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of PyTorch for one purpose."""
-    return torch.Generator(device).manual_seed(derived_seed(seed, purpose))

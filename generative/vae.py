@@ -23,6 +23,7 @@ from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import adam, cosine_schedule, linear_schedule, load_optimizer_state
+from aprendiz.seeds import global_seed
 from generative.codec import CHUNK, VALIDATION_IMAGES, check_not_negative, check_positive, chunks, require_unit_interval
 from generative.coding_networks import Decoder, build_backbone
 from generative.core import GenerativeModel, Purpose, derived_seed, evaluating, torch_generator
@@ -169,9 +170,7 @@ class VAE(GenerativeModel):
             require_unit_interval(spec, f"the likelihood {config.likelihood}", "--likelihood gaussian")
         self.config, self.spec, self.precision = config, spec, precision
         self.device = torch.device(device)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.network = VAENetwork(config, spec).to(self.device)
         learned = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = adam(learned, config.learning_rate, 1e-8, self.device)

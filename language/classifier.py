@@ -30,6 +30,7 @@ from aprendiz.optim import adamw, cosine_schedule, load_optimizer_state
 from aprendiz.recurrent import Recurrent
 from aprendiz.recurrent.cells import Cell
 from aprendiz.recurrent.network import dropout
+from aprendiz.seeds import global_seed
 from aprendiz.text.documents import DocumentBatch, DocumentSource, padded
 from language import pretrained
 from language.core import LanguageModel, Purpose, derived_seed, torch_generator
@@ -199,9 +200,7 @@ class SequenceClassifier(LanguageModel):
         _require_classes(spec)
         self.config, self.spec, self.vocabulary, self.precision = config, spec, vocabulary, precision
         self.device = torch.device(device)
-        kind = self.device.type
-        with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, Purpose.NETWORK))
+        with global_seed(derived_seed(seed, Purpose.NETWORK), self.device):
             self.network = ClassifierNetwork(config, spec.vocabulary_size, len(spec.classes)).to(self.device)
         self._weights = [weight for weight in self.network.parameters() if weight.requires_grad]
         self.optimizer = adamw(self._weights, config.learning_rate, config.weight_decay, self.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,11 +11,14 @@ from torch import Tensor, nn
 
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source
+from aprendiz.seeds import Purpose, derived_seed, torch_generator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aprendiz.text.core import LabelledTexts, Level, TextData, TextSpec, Vocabulary
+
+__all__ = ["ABILITIES", "LanguageModel", "Purpose", "derived_seed", "torch_generator"]
 
 ABILITIES = ("predict", "vectors", "classify")
 """What a model may offer: `predict` (the next token: `start`, `logits`, `surprisals`, and so to generate), `vectors`
@@ -129,25 +131,3 @@ class LanguageModel:
 
     def _cannot(self, ability: str) -> ConfigError:
         return ConfigError(f"{type(self).__name__} cannot {ability}; it can {', '.join(sorted(self.abilities))}")
-
-
-class Purpose(IntEnum):
-    """What a random generator of a run is for; each is derived from the run's one seed."""
-
-    NETWORK = 1
-    DATA = 2
-    LEARNING = 3
-    """Dropout, negative samples, subsampling."""
-    VALIDATION = 4
-    SAMPLING = 5
-    EVALUATION = 6
-
-
-def derived_seed(seed: int, purpose: Purpose) -> int:
-    """A seed of 31 bits for one purpose, so that no two parts of a run share random numbers."""
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0] >> 1)
-
-
-def torch_generator(seed: int, purpose: Purpose, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of PyTorch for one purpose."""
-    return torch.Generator(device).manual_seed(derived_seed(seed, purpose))

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional
 
 from aprendiz import TEXTS
-from aprendiz.cli import Section, flat, given, main, parse, parse_known, print_list, registry_section
+from aprendiz.cli import (
+    Section,
+    flat,
+    given,
+    let_idle_threads_sleep,
+    main,
+    parse,
+    parse_known,
+    print_list,
+    registry_section,
+)
 from aprendiz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -258,4 +268,5 @@ def _check(options: TrainOptions) -> None:
 
 
 if __name__ == "__main__":
+    let_idle_threads_sleep()
     main(run_command)

@@ -5,9 +5,6 @@ Importing this package imports no torch; `load` does.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import typing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aprendiz import DATASETS
 from aprendiz.errors import ConfigError, DataError
+from aprendiz.factories import defaults, own_options, types_of
 
 if TYPE_CHECKING:
     from aprendiz.data.core import Dataset
@@ -43,7 +41,7 @@ def load(name: str, **options: Any) -> Dataset:
     not have or a value that the option cannot have, and DataError where the images cannot be had.
     """
     factory, fixed = _factory(name)
-    own, common = _own_options(factory, fixed), _defaults(_common)
+    own, common = own_options(factory, fixed), defaults(_common)
     known = {**(own or {}), **common}
     for option in options:
         if own is not None and option not in known:
@@ -65,21 +63,13 @@ def load(name: str, **options: Any) -> Dataset:
 def options(name: str) -> dict[str, Any]:
     """The options that `load(name, ...)` takes, with their defaults; loads nothing. Raises as `load`."""
     factory, fixed = _factory(name)
-    return {**(_own_options(factory, fixed) or {}), **_defaults(_common)}
+    return {**(own_options(factory, fixed) or {}), **defaults(_common)}
 
 
 def option_types(name: str) -> dict[str, Any]:
     """The annotated type of each of `options(name)`, for the command line; without one, that of its default."""
     factory, _ = _factory(name)
-    known = options(name)
-    hints: dict[str, Any] = {}
-    for function in (_common, factory):
-        with contextlib.suppress(NameError, TypeError):  # annotations that cannot be looked up
-            hints |= typing.get_type_hints(function)
-    return {
-        option: hints.get(option) or (str | None if default is None else type(default))
-        for option, default in known.items()
-    }
+    return types_of(options(name), _common, factory)
 
 
 def canonical(name: str) -> str:
@@ -97,18 +87,3 @@ def _factory(name: str) -> tuple[Callable[..., Any], dict[str, Any]]:
     if not callable(factory):
         raise DataError(f"data set {name!r} is a {type(factory).__name__}; give a callable factory(**options)")
     return factory, {}
-
-
-def _own_options(factory: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any] | None:
-    """Option to default, or None where the factory takes anything."""
-    parameters = inspect.signature(factory).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {key: value for key, value in _defaults(factory).items() if key not in fixed}
-
-
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    named = (parameter for parameter in parameters if parameter.kind not in variable)
-    return {one.name: None if one.default is one.empty else one.default for one in named}

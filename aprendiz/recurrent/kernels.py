@@ -1,8 +1,9 @@
 """What the cells do besides matrix products, one step forwards or backwards, compiled for the CPU.
 
-Each loop goes over one row and few arrays, so that the compiler turns it into vector instructions. Arrays of uint16
-hold bfloat16 (numpy knows no such type): they are widened when read and rounded to the nearest, ties to even, when
-written; everything in between is computed in the type of the state, float32 or float64. [B, ...] rows are independent.
+Each loop goes over one row and few arrays, from the first number on (a start that may be negative, for all that the
+compiler knows, would count from the end), so that it becomes vector instructions. Arrays of uint16 hold bfloat16 (numpy
+knows no such type): they are widened when read and rounded to the nearest, ties to even, when written; everything in
+between is computed in the type of the state, float32 or float64. [B, ...] rows are independent.
 """
 
 from __future__ import annotations
@@ -82,14 +83,14 @@ def _tanh(x):
 
 
 @njit(**_OPTIONS)
-def _sigmoids(x, h, out, start, stop):
-    for j in range(start, stop):
+def _sigmoids(x, h, out):
+    for j in range(out.shape[0]):
         out[j] = _f(0.5) + _f(0.5) * _tanh(_f(0.5) * (_load(x[j]) + _load(h[j])))
 
 
 @njit(**_OPTIONS)
-def _tanhs(x, h, out, start, stop):
-    for j in range(start, stop):
+def _tanhs(x, h, out):
+    for j in range(out.shape[0]):
         out[j] = _tanh(_load(x[j]) + _load(h[j]))
 
 
@@ -124,7 +125,7 @@ def _sum_row(a, b, out):
 def rnn_forward(projected, recurrent, hidden, row):
     """Writes h_t into `hidden`; all [B, H]. `row` is room for [H] floats."""
     for b in range(hidden.shape[0]):
-        _tanhs(projected[b], recurrent[b], row, 0, row.shape[0])
+        _tanhs(projected[b], recurrent[b], row)
         _store_row(row, hidden[b])
 
 
@@ -166,9 +167,9 @@ def lstm_forward(projected, recurrent, cell, gates, new_cell, hidden):
     row = np.empty(4 * size, cell.dtype)
     for b in range(cell.shape[0]):
         x, h = projected[b], recurrent[b]
-        _sigmoids(x, h, row, 0, 2 * size)
-        _tanhs(x, h, row, 2 * size, 3 * size)
-        _sigmoids(x, h, row, 3 * size, 4 * size)
+        _sigmoids(x, h, row[: 2 * size])
+        _tanhs(x[2 * size :], h[2 * size :], row[2 * size : 3 * size])
+        _sigmoids(x[3 * size :], h[3 * size :], row[3 * size :])
         _cells(row, cell[b], new_cell[b])
         _outputs(row, new_cell[b], hidden[b])
         _store_row(row, gates[b])
@@ -246,7 +247,7 @@ def gru_forward(projected, recurrent, bias, hidden, gates, memory, new_hidden, o
     size = hidden.shape[1]
     row = np.empty(3 * size, hidden.dtype)
     for b in range(hidden.shape[0]):
-        _sigmoids(projected[b], recurrent[b], row, 0, 2 * size)
+        _sigmoids(projected[b], recurrent[b], row[: 2 * size])
         _candidates(projected[b], recurrent[b], bias, row, memory[b])
         _mixtures(row, hidden[b], new_hidden[b])
         _store_row(new_hidden[b], output[b])

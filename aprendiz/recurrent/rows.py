@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import torch
 
 FEWEST = 16
-"""Rows below which a part is not worth a thread: a matrix product of few rows takes as long as one of more."""
+"""Rows below which a part is not worth a thread: PyTorch's product of few rows takes as long as one of more."""
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -52,14 +52,15 @@ def _pool(count: int) -> ThreadPoolExecutor:
         return _pools[count]
 
 
-def in_parts(work: Callable[[int, int], None], rows: int) -> None:
-    """Calls work(start, stop) for parts that together are all rows, one for each of PyTorch's threads.
+def in_parts(work: Callable[[int, int], None], rows: int, fewest: int = FEWEST) -> None:
+    """Calls work(start, stop) for parts that together are all rows, one for each of PyTorch's threads, and of at least
+    `fewest` rows where there are more than one.
 
     What `work` writes must be of its own rows. Nothing in it is recorded for gradients. What it raises is raised here
     once all parts have ended.
     """
     threads = torch.get_num_threads()
-    parts = min(threads, rows // FEWEST)
+    parts = min(threads, rows // fewest)
     if parts <= 1:
         with torch.no_grad():
             work(0, rows)

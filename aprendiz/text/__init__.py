@@ -5,15 +5,13 @@ Importing this package, and `load`, import no torch.
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from aprendiz import TEXTS
 from aprendiz.errors import ConfigError, DataError
+from aprendiz.factories import defaults, own_options, types_of
 
 if TYPE_CHECKING:
     from aprendiz.text.core import LabelledTexts, TextData, Vocabulary
@@ -46,7 +44,7 @@ def load(name: str, *, vocabulary: Vocabulary | None = None, **given: Any) -> Te
     cannot be had or is none, StorageError where the disk has no room for the ids of a large one.
     """
     factory, fixed = _factory(name)
-    own, common = _own_options(factory, fixed), _defaults(_common)
+    own, common = own_options(factory, fixed), defaults(_common)
     known = {**(own or {}), **common}
     for option in given:
         if own is not None and option not in known:
@@ -80,20 +78,13 @@ def names() -> list[str]:
 def options(name: str) -> dict[str, Any]:
     """The options that `load(name, ...)` takes, with their defaults; loads nothing. Raises as `load`."""
     factory, fixed = _factory(name)
-    return {**(_own_options(factory, fixed) or {}), **_defaults(_common)}
+    return {**(own_options(factory, fixed) or {}), **defaults(_common)}
 
 
 def option_types(name: str) -> dict[str, Any]:
     """The annotated type of each of `options(name)`, for the command line; without one, that of its default."""
     factory, _ = _factory(name)
-    hints: dict[str, Any] = {}
-    for function in (_common, factory):
-        with contextlib.suppress(NameError, TypeError):  # annotations that cannot be looked up
-            hints |= typing.get_type_hints(function)
-    return {
-        option: hints.get(option) or (str | None if default is None else type(default))
-        for option, default in options(name).items()
-    }
+    return types_of(options(name), _common, factory)
 
 
 def canonical(name: str) -> str:
@@ -156,18 +147,3 @@ def _check(chosen: dict[str, Any]) -> None:
     for key in ("min_count", "vocabulary_limit"):
         if chosen.get(key) is not None and type(chosen[key]) is not int:
             raise ConfigError(f"{key} is {chosen[key]!r}, not a whole number")
-
-
-def _own_options(factory: Callable[..., Any], fixed: dict[str, Any]) -> dict[str, Any] | None:
-    """Option to default, or None where the factory takes anything."""
-    parameters = inspect.signature(factory).parameters.values()
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {key: value for key, value in _defaults(factory).items() if key not in fixed}
-
-
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    variable = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    named = (parameter for parameter in parameters if parameter.kind not in variable)
-    return {one.name: None if one.default is one.empty else one.default for one in named}
