@@ -5,8 +5,6 @@ python -m agents.evaluate RUN [RUN ...] --episodes 30 --seed 1000
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +13,7 @@ import tyro
 
 from aprendiz import cli
 from aprendiz.errors import ConfigError
+from aprendiz.evaluate_command import progress, show_and_keep
 
 if TYPE_CHECKING:
     from agents.saved import SavedAgent
@@ -70,16 +69,15 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
     Raises StorageError where it cannot be added; it is printed all the same.
     """
     from agents.saved import load_saved
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
 
-    saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
-    with _progress(run.name) as on_progress:
+    saved = load_saved(run, chosen_checkpoint(run, options.checkpoint), options.device)
+    with progress(run.name) as say:
+        on_progress = (lambda finished, total: say(f"{finished} of {total} games")) if say else None
         result = evaluate(
             saved, episodes=options.episodes, seed=options.seed, explore=options.explore, on_progress=on_progress
         )
-    _show(run, result)
-    run.add_evaluation(result)
-    print(f"saved in {run.path / 'evaluations.json'}\n", flush=True)
+    show_and_keep(run, result, _rows(result), "steps", strong="mean")
     return result
 
 
@@ -172,39 +170,6 @@ def _protocol(protocol: dict[str, Any]) -> Iterator[str]:
             yield str(value)
         elif value not in (None, {}):
             yield f"{words} {value:,}" if isinstance(value, int) else f"{words} {value}"
-
-
-def _show(run: Run, result: dict[str, Any]) -> None:
-    chosen = f"checkpoint {result['which']}" if isinstance(result["which"], str) else "checkpoint"
-    title = f"{run.name}: {chosen}, {result['checkpoint_step']:,} steps of training"
-    rows = _rows(result)
-    if not sys.stdout.isatty():
-        print(title)
-        for name, value in rows:
-            print(f"  {name:<17} {value}", flush=True)
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(value, style="bold" if name == "mean" else ""))
-    Console().print(table)
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Counts games on the terminal while they are played; says nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{name}: starting") as status:
-        yield lambda finished, total: status.update(f"{name}: {finished} of {total} games")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from agents.video import decisions_per_second, has_display
 from aprendiz.errors import AprendizError, CheckpointError
 from aprendiz.live.streams import Content
 from aprendiz.live.view import View
-from aprendiz.session import best_or_last
+from aprendiz.session import chosen_checkpoint
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -70,7 +70,7 @@ class GameOptions:
     """Which games."""
     explore: float = 0.01
     """Probability of a random action, until a viewer changes it."""
-    checkpoint: str | int | None = None
+    checkpoint: str | None = None
     """`last`, `best` or a step. None: best where there is one, else last."""
     pace: float | None = None
     """Decisions a second at speed 1. None: as the game is played."""
@@ -185,7 +185,7 @@ class GameView(View):
         self._publish_controls()
 
     def _which(self) -> str | int:
-        return self.options.checkpoint if self.options.checkpoint is not None else best_or_last(self.run)
+        return chosen_checkpoint(self.run, self.options.checkpoint)
 
     def _wait_for_agent(self) -> bool:
         """Whether there is one; waits for the first checkpoint of a run that is being trained."""

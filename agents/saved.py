@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import envs
 from agents import AGENTS
 from agents.core import Agent
+from aprendiz import saved
 from aprendiz.config import from_json
 from aprendiz.device import choose_device
-from aprendiz.errors import CheckpointError, RunError
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -42,15 +42,7 @@ def load_saved(run: Run, which: str | int = "last", device: str = "auto") -> Sav
     Raises what `new_agent` raises, and CheckpointError where the checkpoint is not there or does not fit.
     """
     agent, spec, make_env = new_agent(run, device)
-    state = run.load(which)
-    try:
-        agent.load_state_dict(state["learner"])
-        step = int(state["loop"]["units"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"checkpoint {which} of {run.name} does not fit its own config.json ({reason}); choose another checkpoint"
-        ) from error
+    step = saved.load_learner(run, agent, which)
     return SavedAgent(agent, spec, make_env, which, step)
 
 
@@ -60,22 +52,20 @@ def new_agent(run: Run, device: str = "auto") -> tuple[Agent, EnvSpec, MakeEnv]:
     It computes in the precision that it learned in where the device is of the same kind, and in fp32 elsewhere. Raises
     RunError or ConfigError where the run's config or the device does not fit.
     """
-    saved = _part(run, "agent")
+    part = saved.mapping_of(run, run.config, "agent")
     make_env = make_env_of(run)
     chosen = choose_device(device)
     env = make_env(1)
     spec = env.spec
     env.close()
-    cls = AGENTS.get(_text(run, saved, "name"))
-    trained_on = str(run.config.get("device", "")).partition(":")[0]
-    precision = str(run.config.get("precision", "fp32")) if trained_on == chosen.type else "fp32"
+    cls = AGENTS.get(_text(run, part, "name"))
     agent = cls(
-        from_json(cls.Config, saved.get("hyperparameters", {})),
+        from_json(cls.Config, part.get("hyperparameters", {})),
         spec.observation_space,
         spec.action_space,
         seed=run.seed,
         device=chosen,
-        precision=precision,
+        precision=saved.precision_on(run, chosen),
     )
     return agent, spec, make_env
 
@@ -87,7 +77,7 @@ def open_agent(run: Run, which: str | int = "last", device: str = "auto") -> Age
 
 def make_env_of(run: Run) -> MakeEnv:
     """Makes environments as the run had them: number of games, and `render`, are the caller's."""
-    environment = _part(run, "environment")
+    environment = saved.mapping_of(run, run.config, "environment")
     name, options = _text(run, environment, "name"), dict(environment.get("options") or {})
 
     def make_env(num_envs: int, *, render: bool = False) -> Env:
@@ -96,15 +86,5 @@ def make_env_of(run: Run) -> MakeEnv:
     return make_env
 
 
-def _part(run: Run, name: str) -> dict[str, Any]:
-    part = run.config.get(name)
-    if not isinstance(part, dict):
-        raise RunError(f"{run.name}: config.json does not say which {name} it had; choose another run")
-    return part
-
-
 def _text(run: Run, part: dict[str, Any], key: str) -> str:
-    value = part.get(key)
-    if not isinstance(value, str):
-        raise RunError(f"{run.name}: config.json lacks the {key} of its agent or environment; choose another run")
-    return value
+    return saved.text_of(run, part, key, "agent or environment")

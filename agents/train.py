@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from aprendiz import BACKBONES
-from aprendiz.cli import Section, flat, given, main, parse, print_list, registry_section
+from aprendiz.cli import Section, given, main, print_list, registry_section
 from aprendiz.errors import ConfigError
+from aprendiz.train_command import TrainCommand, preset_of
 
 if TYPE_CHECKING:
     from envs.core import EnvSpec
@@ -78,27 +79,32 @@ class ResumeOptions:
     """Film a game of the best checkpoint when training ends."""
 
 
+COMMAND = TrainCommand(
+    prog=PROG,
+    description=DESCRIPTION,
+    subject="environment",
+    example="breakout",
+    options=TrainOptions,
+    resume_options=ResumeOptions,
+)
+
+
 def run_command(argv: list[str]) -> int:
     """The command. Returns the exit code: 0, or 128 + the signal that stopped it."""
-    if "--list" in argv:
-        show_lists()
-        return 0
-    if any(word == "--resume" or word.startswith("--resume=") for word in argv):
-        resume_options: ResumeOptions = parse(ResumeOptions, argv, prog=PROG, description=DESCRIPTION)
-        from agents import training
+    return COMMAND.run(argv, show_lists=show_lists, create=_create, resume=_resume)
 
-        return training.resume(resume_options)
-    if not argv or argv[0].startswith("-"):
-        if not {"-h", "--help"} & set(argv):
-            raise ConfigError(
-                f"name an environment first, as in `{PROG} breakout`, or --resume RUN; --list shows all environments"
-            )
-        parse(_general_options(), argv, prog=PROG, description=DESCRIPTION)
-        return 0
+
+def _create(argv: list[str]) -> int:
     task, options, hyperparameters, env_options = parse_task(argv)
     from agents import training
 
     return training.create(task, options, hyperparameters, env_options, command=[PROG, *argv])
+
+
+def _resume(options: ResumeOptions) -> int:
+    from agents import training
+
+    return training.resume(options)
 
 
 def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]:
@@ -121,29 +127,13 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
     from agents.core import check_actions_fit
 
     check_actions_fit(agent, agent_name, spec)
-    presets = agent.presets(spec)
-    if preset not in presets:
-        raise ConfigError(f"{agent_name} has no preset {preset!r} for {spec.name}; it has {', '.join(presets)}")
-    config = presets[preset]
-    environment = _env_dataclass(known)
-    options_type = dataclasses.make_dataclass(
-        "Options",
-        [
-            ("common", Annotated[TrainOptions, flat("options")]),
-            ("hyperparameters", Annotated[type(config), flat(f"{agent_name}, preset {preset}")]),
-            ("environment", Annotated[environment, flat(f"environment {spec.name}")]),
-        ],
-        frozen=True,
-        kw_only=True,
-        namespace={"__doc__": "Options of a training run."},
-    )
-    default = options_type(common=TrainOptions(), hyperparameters=config, environment=environment())
-    parsed: Any = parse(
-        options_type,
+    config = preset_of(agent.presets(spec), preset, agent_name, spec.name)
+    parsed = COMMAND.parse_new(
         rest,
-        prog=f"{PROG} {task}",
-        description=f"Train {agent_name} in {spec.name}. {DESCRIPTION}",
-        default=default,
+        f"Train {agent_name} in {spec.name}.",
+        task,
+        hyperparameters=(f"{agent_name}, preset {preset}", config),
+        environment=(f"environment {spec.name}", _env_dataclass(known)()),
     )
     common = dataclasses.replace(parsed.common, agent=agent_name)
     _check(common)
@@ -211,33 +201,15 @@ def _env_dataclass(known: dict[str, Any]) -> type:
     )
 
 
-def _general_options() -> type:
-    """The common options behind a positional environment, for the general help."""
-    import tyro
-
-    return dataclasses.make_dataclass(
-        "Options",
-        [
-            ("environment", Annotated[str, tyro.conf.Positional]),
-            ("common", Annotated[TrainOptions, flat("options")], field(default_factory=TrainOptions)),
-            ("list", bool, field(default=False)),
-            ("resume", Optional[str], field(default=None)),  # noqa: UP045
-        ],
-        namespace={"__doc__": DESCRIPTION},
-    )
-
-
 def _check(options: TrainOptions) -> None:
+    from aprendiz.session import check_not_negative, check_positive
+
     if options.steps is not None and options.steps < 1:
         raise ConfigError(f"--steps must be at least 1, got {options.steps}")
-    if options.minutes is not None and not 0 < options.minutes < float("inf"):
-        raise ConfigError(f"--minutes must be above 0, got {options.minutes}")
-    if options.seed < 0:
-        raise ConfigError(f"--seed must be 0 or more, got {options.seed}")
+    check_positive(options, "minutes", "checkpoint_minutes")
+    check_not_negative(options, "seed")
     if options.evaluations < 0 or (options.evaluation_games is not None and options.evaluation_games < 1):
         raise ConfigError("--evaluations must be 0 or more and --evaluation-games at least 1")
-    if not 0 < options.checkpoint_minutes < float("inf"):
-        raise ConfigError(f"--checkpoint-minutes must be above 0, got {options.checkpoint_minutes}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from aprendiz import session
 from aprendiz.config import to_json
 from aprendiz.device import available_memory, choose_device
 from aprendiz.errors import ConfigError
-from aprendiz.loop import Budget, Cadence, LoopState, TrainResult, train
+from aprendiz.loop import Cadence, LoopState, Source, TrainResult
 from aprendiz.run import Run
 from aprendiz.tracking import resolve_mode
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.train import ResumeOptions, TrainOptions
     from envs.core import Env, EnvSpec
 
-UNIT = session.Unit("env_steps", "steps", "--steps")
+UNIT = session.Unit("env_steps", "steps", "--steps", "environment steps")
 EVALUATION_EXPLORE = 0.01
 """Random actions while evaluating: a greedy agent can loop for ever in a deterministic game."""
 MEMORY_SHARE = 0.8
@@ -121,16 +121,12 @@ def _resume(run: Run, options: ResumeOptions) -> int:
         config |= {"device": str(device), "precision": getattr(agent, "precision", "fp32")}
     env = make_env(config["num_envs"])
     set_threads(config["torch_threads"], spec, choose_device(config["device"]))
-    state = LoopState()
     source = agent.make_source(env, seed=run.seed)
-    whole = session.load_checkpoint(run, agent, source, state, Cadence(**config["cadence"]), which)
-    run.save_config()
-    print(f"resuming {run.path} at {state.units:,} environment steps")
+    state, whole = session.go_on(run, agent, source, which, UNIT)
     if not whole and source.bulky:
         print("its replay memory was not kept: it is filled anew before learning goes on")
     if not env.spec.restorable:
         print("the games that were in progress cannot be restored: new ones begin; everything else goes on exactly")
-    run.set_status("running", step=state.units)
     wandb = options.wandb or config["wandb"]
     return _train(run, agent, env, state, wandb=wandb, video=options.video, resumed_from=source)
 
@@ -159,40 +155,27 @@ def _train(
         games = play_games(agent, make_env, seeds, explore=evaluation["explore"])
         return {"score": float(games.scores.mean()), "length": float(games.lengths.mean())}
 
-    cadence = Cadence(**config["cadence"])
-
-    def work() -> TrainResult:
-        result = train(
-            agent,
-            source,
-            run,
-            Budget(units=config["budget"]["env_steps"], minutes=config["budget"]["minutes"]),
-            evaluate if cadence.evaluate_every_units else None,
-            cadence=cadence,
-            state=state,
-        )
+    def finish(result: TrainResult) -> None:
         _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
-        return result
 
     def advice() -> str:
         rate = config["agent"]["hyperparameters"].get("learning_rate")
         return "" if rate is None else f" (--learning-rate, which is {rate:g})"
 
-    return session.run_to_end(run, state, work, env.close, advice)
+    return session.train_run(
+        run, agent, source, state, UNIT, evaluate=evaluate, finish=finish, close=env.close, advice=advice
+    )
 
 
 def _finish(run: Run, result: TrainResult, make_env: Callable[..., Env], video: bool) -> None:
     state = result.state
-    rate = state.units / max(state.elapsed_seconds, 1e-9)
-    print(f"{state.units:,} environment steps in {state.elapsed_seconds:,.0f} s ({rate:,.0f}/s): {run.path}")
-    summary: dict[str, Any] = {"env_steps": state.units, "updates": state.updates, "seconds": state.elapsed_seconds}
+    session.print_pace(run, state, UNIT)
     if state.best_units is not None:
         print(f"best checkpoint: step {state.best_units:,}, mean score {state.best_score:.1f} on its selection games")
-        summary |= {"best_score": state.best_score, "best_env_steps": state.best_units}
     if video:
         _film(run, make_env)
     if run.tracker is not None:
-        run.tracker.summary(summary)
+        run.tracker.summary(session.summary_of(state, UNIT))
     if result.reason in ("finished", "clock"):
         print(f"evaluate it: python -m agents.evaluate {run.name}")
         print(f"watch it:    python -m agents.watch {run.name}")
@@ -225,17 +208,13 @@ def _film(run: Run, make_env: Callable[..., Env]) -> None:
 
 def _announce(run: Run, config: dict[str, Any], rate: float) -> None:
     budget, agent = config["budget"], config["agent"]
-    ends = " or ".join(
-        text
-        for text in (
-            f"{budget['env_steps']:,} environment steps" if budget["env_steps"] else "",
-            f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
-        )
-        if text
+    ends = session.either(
+        f"{budget['env_steps']:,} environment steps" if budget["env_steps"] else "",
+        f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
     )
     print(f"{agent['name']} ({agent['preset']}) in {config['environment']['name']}, seed {run.seed}, for {ends}")
     if rate:
-        print(f"  {config['device']}, {config['precision']}; about {rate:,.0f} environment steps a second here")
+        session.print_machine(config, rate, UNIT)
     resolved = agent["hyperparameters"]
     shown = ("num_envs", "warmup_env_steps", "exploration_env_steps", "replay_capacity")
     text = ", ".join(f"{name} {resolved[name]:,}" for name in shown if isinstance(resolved.get(name), int))
@@ -297,8 +276,8 @@ def measure(
         trial = agent_class.resolve(dataclasses.replace(hyperparameters, **changes), budget)
         if hasattr(trial, "exploration_env_steps"):  # the network acts, as it will most of the time
             trial = dataclasses.replace(trial, exploration_env_steps=0)
-        rates = {}
-        for precision in candidates:
+
+        def make(precision: str) -> tuple[Agent, Source]:
             agent = agent_class(
                 trial,
                 env.spec.observation_space,
@@ -307,7 +286,8 @@ def measure(
                 device=device,
                 precision=precision,
             )
-            rates[precision] = session.rate_of(agent, agent.make_source(env, seed=options.seed))
+            return agent, agent.make_source(env, seed=options.seed)
+
+        return session.fastest_of(candidates, make)
     finally:
         env.close()
-    return session.fastest(rates)

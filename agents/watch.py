@@ -113,9 +113,9 @@ def command(argv: list[str]) -> None:
 
         check_picture_path(options.picture)
     from agents.saved import load_saved
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
 
-    saved = load_saved(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = load_saved(run, chosen_checkpoint(run, options.checkpoint), options.device)
     title = f"{run.task}   {run.learner}   {saved.step:,} steps"
     if _table(saved, options, run, title) and options.video is None:
         return
@@ -130,13 +130,12 @@ def _on_page(options: Options) -> None:
     from aprendiz.live.training import TrainingView
     from aprendiz.live.view import View
     from aprendiz.run import Run
-
-    require_extra()
-    # Any family's curves can be followed, but the newest run is that of this command's family.
-    runs = [Run.open(text, "agents" if text == "latest" else None) for text in options.runs]
     from aprendiz.session import checkpoint_choice
 
-    checkpoint = checkpoint_choice(options.checkpoint)
+    require_extra()
+    checkpoint_choice(options.checkpoint)  # said at once, also of runs that only show their curves
+    # Any family's curves can be followed, but the newest run is that of this command's family.
+    runs = [Run.open(text, "agents" if text == "latest" else None) for text in options.runs]
     views: list[View] = []
     for run in runs:
         if run.kind == "agents":
@@ -146,7 +145,7 @@ def _on_page(options: Options) -> None:
             game = GameOptions(
                 seed=options.seed,
                 explore=options.explore,
-                checkpoint=checkpoint,
+                checkpoint=options.checkpoint,
                 pace=options.fps,
                 max_steps=options.max_steps,
                 device=options.device,

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
 
 CURVES_A_ROW = 3
+
+
+def save_curves(run: Run, unit: str, step: int, write: Callable[[Path, bytes], Any] = Path.write_bytes) -> None:
+    """Draws `samples/curves.png` where anything was logged; it goes to the tracker as well, at `step`."""
+    drawn = curves(run, unit)
+    if drawn is None:
+        return
+    path = run.samples / "curves.png"
+    write(path, drawn)
+    if run.tracker is not None:
+        run.tracker.image("sample/curves", path, step)
 
 
 def curves(run: Run, unit: str) -> bytes | None:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
@@ -24,6 +21,7 @@ from torch import Tensor
 from aprendiz.device import used_memory
 from aprendiz.errors import CheckpointError, DivergedError, StorageError
 from aprendiz.progress import ProgressLine
+from aprendiz.stop_signals import StopRequested, StopSignals
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -362,44 +360,3 @@ def keep_best(run: Run, state: LoopState, metrics: Mapping[str, float]) -> bool:
         return False
     state.best_score, state.best_units = metrics["score"], state.units
     return True
-
-
-class StopRequested(Exception):  # noqa: N818 (a request, not an error)
-    """Raised inside `StopSignals.interrupting` when a signal comes."""
-
-
-class StopSignals:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that the loop stops at a safe point; a second Ctrl-C raises."""
-
-    received: str = ""
-    _interrupts: bool = False
-
-    @contextlib.contextmanager
-    def interrupting(self) -> Iterator[None]:
-        """Within it a signal raises StopRequested, at once."""
-        self._interrupts = True
-        try:
-            yield
-        finally:
-            self._interrupts = False
-
-    def __enter__(self) -> StopSignals:
-        self._before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._receive)
-            except ValueError:  # not the main thread: whoever runs us there decides when to stop
-                break
-        return self
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
-        print(f"{self.received}: saving, then stopping; Ctrl-C again stops without saving", file=sys.stderr, flush=True)
-        if self._interrupts:
-            raise StopRequested
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aprendiz.errors import ConfigError
-from aprendiz.replay_kernels import ACTED, NO_BOOTSTRAP, SEQUENCE_END, gather_pairs, gather_stacks, locate, sum_windows
-from aprendiz.replay_priorities import Priorities
+from aprendiz.replay_frames import gather_pairs, gather_stacks
+from aprendiz.replay_kernels import ACTED, NO_BOOTSTRAP, SEQUENCE_END, bounds, locate, sum_windows
+from aprendiz.replay_priorities import Priorities, importance_weights
 from aprendiz.replay_store import SegmentStore
 
 SPARE_FRACTION = 0.01
@@ -124,7 +125,12 @@ class Replay:
         self.slots = self.slots_per_lane(capacity, num_envs, frame_stack, n_step)
         torch_dtype = torch.from_numpy(np.empty(0, observation_dtype)).dtype
         # Untouched memory costs nothing: pages are taken by the operating system when they are first written.
-        self.frames = torch.empty((num_envs * self.slots, *self.frame_shape), dtype=torch_dtype, device=self.storage)
+        shape = (num_envs * self.slots, *self.frame_shape)
+        if self.storage.type == "cpu":
+            # NumPy asks Linux for pages of 2 MB, PyTorch for none: out of gigabytes the processor finds few of 4 kB.
+            self.frames = torch.from_numpy(np.empty(shape, observation_dtype))
+        else:
+            self.frames = torch.empty(shape, dtype=torch_dtype, device=self.storage)
         self._pixels: NDArray[np.uint8] | None = None
         """The frames as [slots, pixels], where stacks of pictures are gathered on the CPU."""
         if frame_stack > 1 and torch_dtype == torch.uint8 and self.storage.type == "cpu" and len(self.frame_shape) == 2:
@@ -245,10 +251,8 @@ class Replay:
         if self.priorities is None:
             lane, position = self._draw(batch_size, generator)
         else:
-            leaves = self.priorities.draw(batch_size, generator)
-            weights = torch.from_numpy(self.priorities.weights(leaves, importance_exponent)).to(self.device)
-            lane, slot = np.divmod(leaves, self.slots)
-            position = self.head[lane] - 1 - (self.head[lane] - 1 - slot) % self.slots
+            lane, position, values = self.priorities.draw(batch_size, generator, self.head)
+            weights = self._on_device(importance_weights(values, importance_exponent))
         reward, discount, steps, action = self._window(lane, position)
         stack = self.frame_stack
         if self._pixels is not None and stack == 4:
@@ -266,13 +270,15 @@ class Replay:
             observation, next_observation = (self._gather(lane, at, window) for at in (position, position + steps))
             if stack == 1:
                 observation, next_observation = observation[:, 0], next_observation[:, 0]
+        indices = np.empty((batch_size, 2), np.int64)
+        indices[:, 0], indices[:, 1] = lane, position
         return Batch(
             observation=observation,
-            action=torch.from_numpy(action).to(self.device),
-            reward=torch.from_numpy(reward).to(self.device),
-            discount=torch.from_numpy(discount).to(self.device),
+            action=self._on_device(action),
+            reward=self._on_device(reward),
+            discount=self._on_device(discount),
             next_observation=next_observation,
-            indices=np.stack([lane, position], axis=1),
+            indices=indices,
             weights=weights,
         )
 
@@ -283,9 +289,8 @@ class Replay:
             self.priorities.update(indices[:, 0], indices[:, 1], priorities, self.head)
 
     def _draw(self, batch_size: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        oldest = self.oldest()
-        ends = np.cumsum(self.head - oldest)
-        total = int(ends[-1])
+        oldest, ends = np.empty((2, self.num_envs), np.int64)
+        total = bounds(self.head, self.slots, oldest, ends)
         found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         missing = batch_size
         for _ in range(1000):
@@ -339,8 +344,12 @@ class Replay:
 
     def _shaped(self, stacks: NDArray[np.uint8]) -> Tensor:
         """Stacks [B, H * W, S] as observations [B, S, H, W] on the learner's device."""
-        shaped = torch.from_numpy(stacks.reshape(len(stacks), *self.frame_shape, -1))  # [B, H, W, S]
-        return shaped.permute(0, 3, 1, 2).to(self.device)
+        shaped = stacks.reshape(len(stacks), *self.frame_shape, -1)  # [B, H, W, S]
+        return self._on_device(shaped).permute(0, 3, 1, 2)
+
+    def _on_device(self, array: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self.device.type == "cpu" else tensor.to(self.device)
 
     # ---------------------------------------------------------------- saving
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aprendiz.errors import ConfigError
 from aprendiz.replay_kernels import ACTED
-from aprendiz.sum_tree import SumTree, set_leaf
+from aprendiz.sum_tree import SumTree, find_leaves, set_leaf, set_leaves
 
 if TYPE_CHECKING:
     from aprendiz.replay import Replay
@@ -49,20 +49,20 @@ class Priorities:
             self.highest,
         )  # fmt: skip
 
-    def draw(self, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Leaves int64 [B], one from each of B equal shares of the total (appendix B.2.1).
+    def draw(
+        self, batch_size: int, generator: np.random.Generator, head: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Lanes, positions and values [B], one from each of B equal shares of the total (appendix B.2.1).
 
         Raises ConfigError where there are none.
         """
         total = self.tree.total
         if total <= 0.0:
             raise ConfigError("the replay memory holds no whole transition to sample yet")
-        shares = (np.arange(batch_size) + generator.random(batch_size)) * (total / batch_size)
-        return self.tree.find(shares)
-
-    def weights(self, leaves: NDArray[np.int64], importance_exponent: float) -> NDArray[np.float32]:
-        """Importance weights float32 [B], the greatest of them 1; `importance_exponent` is the paper's beta."""
-        return importance_weights(self.tree.nodes[leaves], importance_exponent)
+        lane, position = np.empty((2, batch_size), np.int64)
+        values = generator.random(batch_size)  # in the place of which `_draw` puts what it found
+        _draw(self.tree.nodes, self.tree.offsets, total, head, self.slots, lane, position, values)
+        return lane, position, values
 
     def update(
         self, lane: NDArray[np.int64], position: NDArray[np.int64], priorities: NDArray[Any], head: NDArray[np.int64]
@@ -70,13 +70,12 @@ class Priorities:
         """New priorities float [B] of what was drawn. Those overwritten meanwhile are left out; so are those that are
         not finite, which would make every draw after them meaningless before the training loop notices."""
         values = (np.abs(priorities.astype(np.float64)) + SMALLEST_PRIORITY) ** self.exponent
-        there = (position >= head[lane] - self.slots + self.frame_stack) & (position <= head[lane] - self.n_step)
-        there &= np.isfinite(values)
-        if not there.any():
-            return
-        leaves, values = (lane * self.slots + position % self.slots)[there], values[there]
-        self.highest = max(self.highest, float(values.max()))
-        self.tree.set(leaves, values)
+        if len(values) != len(lane):
+            raise ValueError(f"{len(values)} priorities for {len(lane)} transitions")
+        self.highest = _update(
+            self.tree.nodes, self.tree.offsets, lane, position, values, head, self.slots, self.n_step,
+            self.frame_stack, self.highest,
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """What is small; the values themselves are saved with the memory's content."""
@@ -100,3 +99,34 @@ def _advance(nodes, offsets, before, head, flags, slots, n_step, frame_stack, hi
             set_leaf(nodes, offsets, lane * slots + slot, highest if acted else 0.0)
         for position in range(max(before[lane] - slots + frame_stack, 0), head[lane] - slots + frame_stack):
             set_leaf(nodes, offsets, lane * slots + position % slots, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def _draw(nodes, offsets, total, head, slots, lane, position, values) -> None:
+    """`values` [B] are numbers in [0, 1), one for each share, and afterwards the values of what was found there."""
+    count = values.shape[0]
+    leaves = np.empty(count, np.int64)
+    share = total / count
+    for i in range(count):
+        values[i] = (i + values[i]) * share
+    find_leaves(nodes, offsets, values, leaves)
+    for i in range(count):
+        values[i] = nodes[leaves[i]]
+        lane[i] = leaves[i] // slots
+        newest = head[lane[i]] - 1
+        position[i] = newest - (newest - leaves[i] % slots) % slots
+
+
+@njit(cache=True, nogil=True)
+def _update(nodes, offsets, lane, position, values, head, slots, n_step, frame_stack, highest) -> float:
+    """Sets the values [B] of what is still there, where they are finite. Returns the highest so far."""
+    leaves = np.empty(values.shape[0], np.int64)
+    found = 0
+    for i in range(values.shape[0]):
+        first, last = head[lane[i]] - slots + frame_stack, head[lane[i]] - n_step
+        if first <= position[i] <= last and np.isfinite(values[i]):
+            leaves[found], values[found] = lane[i] * slots + position[i] % slots, values[i]
+            highest = max(highest, values[i])
+            found += 1
+    set_leaves(nodes, offsets, leaves[:found], values[:found])
+    return highest

@@ -276,20 +276,7 @@ def removable(run: Run, parts: Sequence[str]) -> Iterator[Path]:
         if name in parts and (run.path / name).is_dir():
             yield run.path / name
     if "checkpoints" in parts:
-        folder, steps = run.path / "checkpoints", run.steps()
-        stay = {*steps[-1:], run.best_step(), *_kept(folder)}
-        last = folder / "last.json"
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            stay.add(json.loads(last.read_text())["step"])
-        yield from (folder / f"step-{step:012d}" for step in steps if step not in stay)
-
-
-def _kept(folder: Path) -> list[int]:
-    try:
-        kept = json.loads((folder / "kept.json").read_text())
-    except (OSError, ValueError):
-        return []
-    return kept if isinstance(kept, list) else []
+        yield from (run.path / "checkpoints" / f"step-{step:012d}" for step in run.spare_steps())
 
 
 def _remove(run: Run, paths: Sequence[Path]) -> bool:

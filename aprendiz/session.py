@@ -1,4 +1,5 @@
-"""What training commands of all families share: budgets of resumed runs, what is chosen by measuring, how it ends."""
+"""What training commands of all families share: budgets of resumed runs, what is chosen by measuring, the training of a
+run, and how it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +15,18 @@ import numpy as np
 
 from aprendiz.device import choose_device, keep_freed_memory
 from aprendiz.errors import ConfigError, DivergedError, RunError, StorageError
-from aprendiz.loop import Cadence, Learner, LoopState, Source, TrainResult, load_run, save_run
+from aprendiz.loop import (
+    Budget,
+    Cadence,
+    Evaluate,
+    Learner,
+    LoopState,
+    Source,
+    TrainResult,
+    load_run,
+    save_run,
+    train,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +47,8 @@ class Unit:
     """In a sentence: `steps`."""
     flag: str
     """The option that gives a total: `--steps`."""
+    in_full: str
+    """Where nobody may take them for others: `environment steps`."""
 
 
 def check_positive(options: Any, *names: str) -> None:
@@ -43,6 +57,21 @@ def check_positive(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
             raise ConfigError(f"--{name.replace('_', '-')} must be above 0, got {value}")
+
+
+def check_budget(options: Any, units: str, *others: str) -> None:
+    """Raises ConfigError for epochs, `units` (images, say), minutes or `others` that are no finite numbers above 0, and
+    where both epochs and units are given."""
+    check_positive(options, "epochs", units, "minutes", *others)
+    if options.epochs is not None and getattr(options, units) is not None:
+        raise ConfigError(f"give --epochs or --{units}, not both")
+
+
+def check_not_negative(options: Any, *names: str) -> None:
+    """Raises ConfigError for an option below 0."""
+    for name in names:
+        if (getattr(options, name) or 0) < 0:
+            raise ConfigError(f"--{name} must be 0 or more, got {getattr(options, name)}")
 
 
 def require_entries(run: Run, names: Sequence[str]) -> None:
@@ -60,9 +89,9 @@ def checkpoint_choice(text: str | None) -> str | int | None:
     return int(text)
 
 
-def best_or_last(run: Run) -> str:
-    """`best` where the run has such a checkpoint, else `last`."""
-    return "last" if run.best_step() is None else "best"
+def chosen_checkpoint(run: Run, text: str | None) -> str | int:
+    """What `checkpoint_choice` makes of `text`; None is `best` where the run has such a checkpoint, else `last`."""
+    return checkpoint_choice(text) or ("last" if run.best_step() is None else "best")
 
 
 def device_for(name: str, allowed: Sequence[str], owner: str, *, small: bool) -> torch.device:
@@ -123,6 +152,23 @@ def rate_of(learner: Learner, source: Source, seconds: float | None = None) -> f
                 return units / (now - started)
 
 
+def fastest_of(precisions: Sequence[str], make: Callable[[str], tuple[Learner, Source]]) -> tuple[str, float]:
+    """The fastest of some precisions, and units a second: the real thing is run for a moment with each."""
+    rates = {}
+    for precision in precisions:
+        learner, source = make(precision)
+        rates[precision] = rate_of(learner, source)
+        close_source(source)
+    return fastest(rates)
+
+
+def close_source(source: Source) -> None:
+    """Ends what a source left running in the background."""
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()
+
+
 def round_plan(units: int) -> int:
     """To two leading digits: a plan, not a measurement."""
     digits = max(int(math.log10(max(units, 1))) - 1, 0)
@@ -168,6 +214,59 @@ def check_unfinished(run: Run, which: str | int, unit: Unit, *, new_total: bool)
         )
 
 
+def slower(hyperparameters: Mapping[str, Any], factor: float) -> dict[str, float]:
+    """Every learning rate times `factor`. Raises ConfigError where there is none."""
+    rates = {name: rate * factor for name, rate in _learning_rates(hyperparameters).items()}
+    if not rates:
+        raise ConfigError("this model has no learning rate that --learning-rate-factor could change")
+    return rates
+
+
+def lower_learning_rates(run: Run, prog: str) -> str:
+    """What ends the line about a model that diverged: its learning rates, and how to go on with lower ones."""
+    rates = _learning_rates(run.config["model"]["hyperparameters"]).items()
+    text = f" ({', '.join(f'{name} is {rate:g}' for name, rate in rates)})" if rates else ""
+    if not run.steps():
+        return text
+    return f"{text} in a new run, or go on with {prog} --resume {run.name} --learning-rate-factor 0.1"
+
+
+def _learning_rates(hyperparameters: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: rate
+        for name, rate in hyperparameters.items()
+        if name.endswith("learning_rate") and not name.startswith("final") and isinstance(rate, (int, float))
+    }
+
+
+def change_model_run(run: Run, unit: Unit, units: int | None, options: Any) -> str | int:
+    """Writes what `--resume` changes of the run of a model into its config: totals, epochs, learning rates. Returns the
+    checkpoint to go on from. Raises RunError where it has used up its budget, ConfigError.
+
+    `units`: the new total, as --epochs or the option of the unit gives it.
+    """
+    config = run.config
+    extend_budget(config["budget"], unit, units, options.minutes)
+    if units is not None or options.minutes is not None:
+        config["budget"]["epochs"] = options.epochs
+    which = checkpoint_choice(options.checkpoint) or "last"
+    check_unfinished(run, which, unit, new_total=units is not None)
+    if options.learning_rate_factor is not None:
+        config["model"]["hyperparameters"] |= slower(config["model"]["hyperparameters"], options.learning_rate_factor)
+    return which
+
+
+def go_on(run: Run, learner: Learner, source: Source, which: str | int, unit: Unit) -> tuple[LoopState, bool]:
+    """Loads a checkpoint, saves the run's changed config and says so. Returns the loop's state, and what `load_run`
+    does."""
+    state = LoopState()
+    whole = load_checkpoint(run, learner, source, state, Cadence(**run.config["cadence"]), which)
+    run.save_config()
+    print(f"resuming {run.path} at {state.units:,} {unit.in_full}")
+    run.set_status("running", step=state.units)
+    return state, whole
+
+
 def load_checkpoint(
     run: Run, learner: Learner, source: Source, state: LoopState, cadence: Cadence, which: str | int
 ) -> bool:
@@ -178,6 +277,37 @@ def load_checkpoint(
         save_run(run, learner, source, state, cadence)
         run.go_back_to(state.units, state.best_units)
     return whole
+
+
+def train_run(
+    run: Run,
+    learner: Learner,
+    source: Source,
+    state: LoopState,
+    unit: Unit,
+    *,
+    evaluate: Evaluate | None,
+    finish: Callable[[TrainResult], None],
+    close: Callable[[], None],
+    advice: Callable[[], str],
+) -> int:
+    """Trains to the end of the run's budget at its cadence, then does what is to `finish` it; see `run_to_end`."""
+    budget, cadence = run.config["budget"], Cadence(**run.config["cadence"])
+
+    def work() -> TrainResult:
+        result = train(
+            learner,
+            source,
+            run,
+            Budget(units=budget[unit.key], minutes=budget["minutes"]),
+            evaluate if cadence.evaluate_every_units else None,
+            cadence=cadence,
+            state=state,
+        )
+        finish(result)
+        return result
+
+    return run_to_end(run, state, work, close, advice)
 
 
 def run_to_end(
@@ -205,3 +335,31 @@ def run_to_end(
     if result.reason in ("finished", "clock"):
         return 0
     return 128 + signal.Signals[result.reason].value
+
+
+# What they print
+
+
+def print_pace(run: Run, state: LoopState, unit: Unit) -> None:
+    """How far a training came, and how fast."""
+    rate = state.units / max(state.elapsed_seconds, 1e-9)
+    print(f"{state.units:,} {unit.in_full} in {state.elapsed_seconds:,.0f} s ({rate:,.0f}/s): {run.path}")
+
+
+def summary_of(state: LoopState, unit: Unit) -> dict[str, Any]:
+    """What stands in the summary of a tracked run."""
+    summary: dict[str, Any] = {unit.key: state.units, "updates": state.updates, "seconds": state.elapsed_seconds}
+    if state.best_units is not None:
+        summary |= {"best_score": state.best_score, f"best_{unit.key}": state.best_units}
+    return summary
+
+
+def either(*ends: str) -> str:
+    """What ends a run: those of `ends` that are not empty."""
+    return " or ".join(end for end in ends if end)
+
+
+def print_machine(config: Mapping[str, Any], rate: float, unit: Unit) -> None:
+    """Device and precision of a run and, where it was measured, how fast that is."""
+    speed = f"; about {rate:,.0f} {unit.in_full} a second here" if rate else ""
+    print(f"  {config['device']}, {config['precision']}{speed}")

@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from aprendiz.intrinsics import prefetch
+
 BRANCHES = 8
 """Children of a node: eight float64 are 64 bytes, a cache line."""
 _LINE_BYTES = 64
@@ -57,7 +59,9 @@ class SumTree:
 
         Never a leaf of value 0, whatever rounding does. The total must be above 0.
         """
-        return _find(self.nodes, self.offsets, prefixes)
+        found = np.empty(len(prefixes), np.int64)
+        find_leaves(self.nodes, self.offsets, prefixes.copy(), found)
+        return found
 
 
 def _aligned_zeros(size: int) -> NDArray[np.float64]:
@@ -73,48 +77,54 @@ def set_leaf(nodes, offsets, index, value) -> None:
     nodes[index] = value
     for level in range(offsets.shape[0] - 2):
         index //= BRANCHES
-        first = offsets[level] + index * BRANCHES
-        total = 0.0
-        for child in range(first, first + BRANCHES):
-            total += nodes[child]
-        nodes[offsets[level + 1] + index] = total
+        nodes[offsets[level + 1] + index] = _sum_below(nodes, offsets[level] + index * BRANCHES)
 
 
 @njit(cache=True, nogil=True)
 def set_leaves(nodes, offsets, indices, values) -> None:
+    """Level by level, so that waiting for the memory of one leaf is waiting for that of all."""
+    touched = np.empty_like(indices)
     for i in range(indices.shape[0]):
-        set_leaf(nodes, offsets, indices[i], values[i])
+        prefetch(nodes, indices[i])
+    for i in range(indices.shape[0]):
+        nodes[indices[i]] = values[i]
+        touched[i] = indices[i] // BRANCHES
+    for level in range(offsets.shape[0] - 2):
+        for i in range(indices.shape[0]):
+            nodes[offsets[level + 1] + touched[i]] = _sum_below(nodes, offsets[level] + touched[i] * BRANCHES)
+            touched[i] //= BRANCHES
+
+
+@njit(cache=True, nogil=True)
+def _sum_below(nodes, first) -> float:
+    total = 0.0
+    for child in range(first, first + BRANCHES):
+        total += nodes[child]
+    return total
 
 
 @njit(cache=True, nogil=True)
 def _add_up(nodes, offsets) -> None:
     for level in range(offsets.shape[0] - 2):
         for index in range((offsets[level + 1] - offsets[level]) // BRANCHES):
-            first = offsets[level] + index * BRANCHES
-            total = 0.0
-            for child in range(first, first + BRANCHES):
-                total += nodes[child]
-            nodes[offsets[level + 1] + index] = total
+            nodes[offsets[level + 1] + index] = _sum_below(nodes, offsets[level] + index * BRANCHES)
 
 
 @njit(cache=True, nogil=True)
-def _find(nodes, offsets, prefixes) -> NDArray[np.int64]:
-    levels = offsets.shape[0] - 1
-    found = np.empty(prefixes.shape[0], np.int64)
-    for i in range(prefixes.shape[0]):
-        left = prefixes[i]
-        first = 0
-        for level in range(levels - 1, -1, -1):
-            begin = offsets[level] + first
-            end = min(begin + BRANCHES, offsets[level + 1])
+def find_leaves(nodes, offsets, prefixes, found) -> None:
+    """Level by level for all prefixes, which become what is left of them: their searches wait for memory together."""
+    found[:] = 0
+    for level in range(offsets.shape[0] - 2, -1, -1):
+        for i in range(prefixes.shape[0]):
+            left, begin = prefixes[i], offsets[level] + found[i] * BRANCHES
             chosen = begin
-            for child in range(begin, end):
+            for child in range(begin, begin + BRANCHES):
                 value = nodes[child]
                 if value > 0.0:
                     chosen = child  # where rounding leads past the end it is the last one that has a share
                     if left < value:
                         break
                     left -= value
-            first = (chosen - offsets[level]) * BRANCHES
-        found[i] = first // BRANCHES
-    return found
+            prefixes[i], found[i] = left, chosen - offsets[level]
+            if level > 0:
+                prefetch(nodes, offsets[level - 1] + found[i] * BRANCHES)

@@ -22,8 +22,8 @@ from unittest.mock import patch
 import numpy as np
 import psutil
 
-from agents import training
 from agents.train import run_command as train
+from aprendiz import session
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.run import Run
@@ -79,7 +79,7 @@ def measure(steps: int, seed: int) -> dict[str, Any]:
             (Tracker, "flush", flush.around(Tracker.flush)),
             (Run, "track", start.around(Run.track)),
             (Tracker, "finish", finish_and_ask),
-            (training, "train", loop.around(training.train)),
+            (session, "train", loop.around(session.train)),
         ):
             stack.enter_context(patch.object(owner, name, replacement))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="logging-"))

@@ -18,7 +18,7 @@ from aprendiz.averages import WeightAverage
 from aprendiz.device import autocast, load_generator_state
 from aprendiz.errors import ConfigError
 from aprendiz.history import History
-from aprendiz.loop import Source
+from aprendiz.loop import Outcome, Source
 from aprendiz.optim import adam, linear_schedule, load_optimizer_state
 from aprendiz.seeds import global_seed
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
@@ -211,6 +211,23 @@ class AdversarialModel(GenerativeModel):
         self.average.update(self.generator)
         self._images += len(batch.images)
         self._set_learning_rates()
+
+    @torch.no_grad()
+    def _outcome(
+        self, losses: tuple[Tensor, Tensor], norms: tuple[Tensor, Tensor], real_logits: Tensor, fake_logits: Tensor
+    ) -> Outcome:
+        """What an update of a game with logits tells. Losses and gradients' norms are the discriminator's and the
+        generator's; `d_real` and `d_fake` are the probabilities that either kind of image is taken for real."""
+        return Outcome(
+            {
+                "d_loss": losses[0].detach(),
+                "g_loss": losses[1].detach(),
+                "d_real": real_logits.float().sigmoid().mean(),
+                "d_fake": fake_logits.float().sigmoid().mean(),
+                "d_gradient_norm": norms[0],
+                "g_gradient_norm": norms[1],
+            }
+        )
 
     def _set_learning_rates(self) -> None:
         config = self.config

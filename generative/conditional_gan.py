@@ -198,17 +198,7 @@ class ConditionalGAN(AdversarialModel):
         g_norm = self._step(self.generator_optimizer, self.generator, g_loss)
         self._finish(batch)
         self._labels_seen.scatter_add_(0, batch.labels, torch.ones_like(batch.labels))  # waits for no device
-        with torch.no_grad():
-            return Outcome(
-                {
-                    "d_loss": d_loss.detach(),
-                    "g_loss": g_loss.detach(),
-                    "d_real": real_logits.float().sigmoid().mean(),
-                    "d_fake": fake_logits.float().sigmoid().mean(),
-                    "d_gradient_norm": d_norm,
-                    "g_gradient_norm": g_norm,
-                }
-            )
+        return self._outcome((d_loss, g_loss), (d_norm, g_norm), real_logits, fake_logits)
 
     def _real_labels(self, batch: ImageBatch) -> list[Tensor]:
         """The labels of what `_real` gives."""

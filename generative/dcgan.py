@@ -129,14 +129,4 @@ class DCGAN(AdversarialModel):
             g_loss = non_saturating_generator_loss(self.discriminator(fake))
         g_norm = self._step(self.generator_optimizer, self.generator, g_loss)
         self._finish(batch)
-        with torch.no_grad():
-            return Outcome(
-                {
-                    "d_loss": d_loss.detach(),
-                    "g_loss": g_loss.detach(),
-                    "d_real": real_logits.float().sigmoid().mean(),
-                    "d_fake": fake_logits.float().sigmoid().mean(),
-                    "d_gradient_norm": d_norm,
-                    "g_gradient_norm": g_norm,
-                }
-            )
+        return self._outcome((d_loss, g_loss), (d_norm, g_norm), real_logits, fake_logits)

@@ -42,14 +42,14 @@ def command(argv: list[str]) -> None:
     import torch
 
     from aprendiz.run import Run
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from generative.grid import describe, out_kind, write_array
     from generative.inputs import read_inputs
     from generative.saved import open_model
 
     out_kind(options.out, ("npy",))
     run = Run.open(options.run, "generative")
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     saved.require("encode", "encode")
     inputs = read_inputs(saved, options.images or (run.config["data"]["name"],), options.part)
     if inputs.count == 0:

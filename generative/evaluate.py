@@ -5,10 +5,7 @@ python -m generative.evaluate RUN [RUN ...]
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +13,7 @@ import tyro
 
 from aprendiz import cli
 from aprendiz.errors import ConfigError
+from aprendiz.evaluate_command import progress, show_and_keep
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -66,20 +64,19 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
 
     Raises StorageError where it cannot be added; it is printed all the same.
     """
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from generative.metrics import report
     from generative.saved import open_model
 
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     if len(saved.dataset.test if options.split == "test" else saved.dataset.validation) == 0:
         raise ConfigError(f"{run.task} has no {options.split} images to score {run.name} on")
     began = time.perf_counter()
-    with _progress(run.name) as progress:
-        result = report(saved, samples=options.samples, seed=options.seed, split=options.split, progress=progress)
+    with progress(run.name) as say:
+        tell = (lambda words, fraction: say(f"{words}, {fraction:.0%}")) if say else None
+        result = report(saved, samples=options.samples, seed=options.seed, split=options.split, progress=tell)
     result = {"data": run.task, "model": run.learner, **result, "seconds": round(time.perf_counter() - began, 1)}
-    _show(run, result)
-    run.add_evaluation(result)
-    print(f"saved in {run.path / 'evaluations.json'}\n", flush=True)
+    show_and_keep(run, result, _rows(result), "images")
     return result
 
 
@@ -108,40 +105,6 @@ def _number(value: float | None) -> str:
     if value is None:
         return "not finite"
     return f"{value:.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.5g}"
-
-
-def _show(run: Run, result: dict[str, Any]) -> None:
-    chosen = f"checkpoint {result['which']}" if isinstance(result["which"], str) else "checkpoint"
-    title = f"{run.name}: {chosen}, {result['checkpoint_step']:,} images of training"
-    rows = _rows(result)
-    if not sys.stdout.isatty():
-        print(title)
-        width = max(len(name) for name, _ in rows)
-        for name, value in rows:
-            print(f"  {name:<{width}}  {value}", flush=True)
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    Console().print(table)
-
-
-@contextlib.contextmanager
-def _progress(name: str) -> Iterator[Callable[[str, float], None] | None]:
-    """Says on the terminal what is being done; nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{name}: starting") as status:
-        yield lambda words, fraction: status.update(f"{name}: {words}, {fraction:.0%}")
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ def command(argv: list[str]) -> None:
         Options, argv, prog=PROG, description="The input that most excites each hidden unit of a saved model."
     )
     from aprendiz.run import Run
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from generative.grid import make_grid, normalised, out_kind, png, write, write_array
     from generative.saved import open_model
 
     kind = out_kind(options.out, ("png", "npy"))
     run = Run.open(options.run, "generative")
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     saved.require("filters", "filters")
     filters = saved.model.filters().detach().float().cpu()
     shown = filters[: options.count]

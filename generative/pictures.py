@@ -1,16 +1,14 @@
-"""Pictures of a run in its folder: samples from the same random numbers all along, reconstructions, metric curves."""
+"""Pictures of a run in its folder: samples from the same random numbers all along, and reconstructions."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from aprendiz.curves import curves as learning_curves
 from aprendiz.errors import ConfigError
+from aprendiz.time_share import TimeShare
 from generative.core import GenerativeModel, Purpose, torch_generator
 from generative.grid import make_grid, png, write
 
@@ -18,35 +16,30 @@ if TYPE_CHECKING:
     from aprendiz.data.core import Dataset
     from aprendiz.run import Run
 
-SHARE_OF_TIME = 0.05
-"""Pictures on the way may take this part of the time of training; slow models are drawn less often."""
-
 
 class Pictures:
     """Draws `samples/images-<n>.png` and, of models that reconstruct, `samples/reconstructions-<n>.png`."""
 
     def __init__(self, run: Run, model: GenerativeModel, dataset: Dataset, count: int) -> None:
         self.run, self.model, self.dataset, self.count = run, model, dataset, count
-        self._last_seconds = self._seconds = 0.0
+        self._share = TimeShare()
 
     def due(self, training_seconds: float) -> bool:
         """Whether another picture stays within the time that pictures may take. The first one always does."""
-        return self._seconds + self._last_seconds <= SHARE_OF_TIME * training_seconds or self._seconds == 0.0
+        return self._share.due(training_seconds)
 
     def draw(self, images: int) -> list[Path]:
         """Draws after so many training `images`; returns the files, which go to the tracker as well."""
         if self.count == 0:
             return []
-        started = time.perf_counter()
         made = []
-        for name, picture in self._pictures().items():
-            path = self.run.samples / f"{name}-{images:012d}.png"
-            write(path, png(picture))
-            if self.run.tracker is not None:
-                self.run.tracker.image(f"sample/{name}", path, images)
-            made.append(path)
-        self._last_seconds = time.perf_counter() - started
-        self._seconds += self._last_seconds
+        with self._share.measured():
+            for name, picture in self._pictures().items():
+                path = self.run.samples / f"{name}-{images:012d}.png"
+                write(path, png(picture))
+                if self.run.tracker is not None:
+                    self.run.tracker.image(f"sample/{name}", path, images)
+                made.append(path)
         return made
 
     def _pictures(self) -> dict[str, Any]:
@@ -77,13 +70,3 @@ def class_columns(
     if "labels" not in model.abilities or not classes:
         return None, None
     return torch.arange(count) % len(classes), len(classes)
-
-
-def curves(run: Run) -> bytes | None:
-    """A PNG of every metric of training and validation over the images seen; None where nothing was logged."""
-    return learning_curves(run, "training images")
-
-
-def summary_of(metrics: Mapping[str, float]) -> str:
-    """`score 0.93, reconstruction_error 4.1`"""
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -66,13 +66,13 @@ def command(argv: list[str]) -> None:
     """The whole command. Raises AprendizError for what the user can put right."""
     options: Options = cli.parse(Options, argv, prog=PROG, description="Draw images from a saved generative model.")
     from aprendiz.run import Run
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from generative.grid import out_kind
     from generative.saved import open_model
 
     kind = out_kind(options.out, ("png", "npy", "folder"))
     run = Run.open(options.run, "generative")
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     columns: int | None = options.steps
     if options.interpolate is not None:
         images = interpolate(saved, *options.interpolate, options.steps)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Optional, get_args
 
 from aprendiz import BACKBONES, DATASETS
-from aprendiz.cli import Section, flat, given, main, parse, parse_known, print_list, registry_section
+from aprendiz.cli import Section, given, main, parse_known, print_list, registry_section
 from aprendiz.errors import ConfigError
+from aprendiz.train_command import TrainCommand, preset_of
 
 if TYPE_CHECKING:
     from aprendiz.data.augment import Augment
@@ -93,25 +94,32 @@ class Order(NamedTuple):
     """How training images are varied."""
 
 
+COMMAND = TrainCommand(
+    prog=PROG,
+    description=DESCRIPTION,
+    subject="model",
+    example="denoising",
+    options=TrainOptions,
+    resume_options=ResumeOptions,
+)
+
+
 def run_command(argv: list[str]) -> int:
     """The command. Returns the exit code: 0, or 128 + the signal that stopped it."""
-    if "--list" in argv:
-        show_lists()
-        return 0
-    if any(word == "--resume" or word.startswith("--resume=") for word in argv):
-        resume_options: ResumeOptions = parse(ResumeOptions, argv, prog=PROG, description=DESCRIPTION)
-        from generative import training
+    return COMMAND.run(argv, show_lists=show_lists, create=_create, resume=_resume)
 
-        return training.resume(resume_options)
-    if not argv or argv[0].startswith("-"):
-        if not {"-h", "--help"} & set(argv):
-            raise ConfigError(f"name a model first, as in `{PROG} denoising`, or --resume RUN; --list shows all models")
-        parse(_general_options(), argv, prog=PROG, description=DESCRIPTION)
-        return 0
+
+def _create(argv: list[str]) -> int:
     order = parse_order(argv)
     from generative import training
 
     return training.create(order, command=[PROG, *argv])
+
+
+def _resume(options: ResumeOptions) -> int:
+    from generative import training
+
+    return training.resume(options)
 
 
 def parse_order(argv: list[str]) -> Order:
@@ -137,31 +145,14 @@ def parse_order(argv: list[str]) -> Order:
     if model.needs_labels and not dataset.spec.classes:
         what = f"patches of {dataset.spec.name} have" if dataset.options.get("patch") else f"{dataset.spec.name} has"
         raise ConfigError(f"{name} learns from labelled images, and {what} no labels")
-    presets = model.presets(dataset.spec)
-    if preset not in presets:
-        raise ConfigError(f"{name} has no preset {preset!r} for {dataset.spec.name}; it has {', '.join(presets)}")
-    config = presets[preset]
-    options_type = dataclasses.make_dataclass(
-        "Options",
-        [
-            ("common", Annotated[TrainOptions, flat("options")]),
-            ("hyperparameters", Annotated[type(config), flat(f"{name}, preset {preset}")]),
-            ("data_options", Annotated[data_type, flat(f"data {dataset.spec.name}")]),
-            ("augmentation", Annotated[Augment, flat("augmentation of training images")]),
-        ],
-        frozen=True,
-        kw_only=True,
-        namespace={"__doc__": "Options of a training run."},
-    )
-    default = options_type(
-        common=TrainOptions(), hyperparameters=config, data_options=data_options, augmentation=Augment()
-    )
-    parsed: Any = parse(
-        options_type,
+    config = preset_of(model.presets(dataset.spec), preset, name, dataset.spec.name)
+    parsed = COMMAND.parse_new(
         rest,
-        prog=f"{PROG} {name}",
-        description=f"Train {name} on {dataset.spec.name}. {DESCRIPTION}",
-        default=default,
+        f"Train {name} on {dataset.spec.name}.",
+        name,
+        hyperparameters=(f"{name}, preset {preset}", config),
+        data_options=(f"data {dataset.spec.name}", data_options),
+        augmentation=("augmentation of training images", Augment()),
     )
     _check(parsed.common)
     return Order(
@@ -214,33 +205,11 @@ def _spelled_out(argv: list[str], types: dict[str, Any]) -> list[str]:
     return result
 
 
-def _general_options() -> type:
-    """The common options behind a positional model, for the general help."""
-    import tyro
-
-    return dataclasses.make_dataclass(
-        "Options",
-        [
-            ("model", Annotated[str, tyro.conf.Positional]),
-            ("common", Annotated[TrainOptions, flat("options")], field(default_factory=TrainOptions)),
-            ("list", bool, field(default=False)),
-            ("resume", Optional[str], field(default=None)),  # noqa: UP045
-        ],
-        namespace={"__doc__": DESCRIPTION},
-    )
-
-
 def _check(options: TrainOptions) -> None:
-    from aprendiz.session import check_positive
+    from aprendiz.session import check_budget, check_not_negative
 
-    check_positive(options, "epochs", "images", "minutes", "checkpoint_minutes")
-    if options.epochs is not None and options.images is not None:
-        raise ConfigError("give --epochs or --images, not both")
-    if options.seed < 0:
-        raise ConfigError(f"--seed must be 0 or more, got {options.seed}")
-    for name in ("validations", "pictures"):
-        if getattr(options, name) < 0:
-            raise ConfigError(f"--{name} must be 0 or more, got {getattr(options, name)}")
+    check_budget(options, "images", "checkpoint_minutes")
+    check_not_negative(options, "seed", "validations", "pictures")
 
 
 if __name__ == "__main__":

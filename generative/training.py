@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aprendiz import data, session
 from aprendiz.config import from_json, to_json
+from aprendiz.curves import save_curves
 from aprendiz.data.augment import Augment
 from aprendiz.device import choose_device
-from aprendiz.errors import ConfigError
-from aprendiz.loop import Budget, Cadence, LoopState, Source, TrainResult, train
+from aprendiz.loop import Cadence, LoopState, Source, TrainResult
 from aprendiz.run import Run
 from aprendiz.tracking import resolve_mode
 from generative import GENERATIVE
 from generative.core import GenerativeModel, Purpose, derived_seed, torch_generator
 from generative.grid import write
-from generative.pictures import Pictures, curves
+from generative.pictures import Pictures
 from generative.saved import dataset_of, new_model, scaling_to_json
 
 if TYPE_CHECKING:
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from aprendiz.data.core import Dataset, ImageSpec
     from generative.train import Order, ResumeOptions
 
-UNIT = session.Unit("images", "images", "--images")
+PROG = "python -m generative.train"
+UNIT = session.Unit("images", "images", "--images", "images")
 SMALL_PIXELS = 256
 """Images of at most so many numbers are learned on one thread of a CPU, in fp32: there is nothing to share out."""
 
@@ -96,22 +96,14 @@ def resume(options: ResumeOptions) -> int:
 
 def _resume(run: Run, options: ResumeOptions) -> int:
     config = run.config
-    session.check_positive(options, "epochs", "images", "minutes", "learning_rate_factor")
-    if options.epochs is not None and options.images is not None:
-        raise ConfigError("give --epochs or --images, not both")
+    session.check_budget(options, "images", "learning_rate_factor")
     resolve_mode(options.wandb or config.get("wandb"))
     expected = ("data", "model", "budget", "cadence", "device", "precision", "torch_threads", "wandb", "pictures")
     session.require_entries(run, expected)
     total = options.images
     if options.epochs is not None:
         total = options.epochs * config["data"]["sizes"]["train"]
-    session.extend_budget(config["budget"], UNIT, total, options.minutes)
-    if total is not None or options.minutes is not None:
-        config["budget"]["epochs"] = options.epochs
-    which = session.checkpoint_choice(options.checkpoint) or "last"
-    session.check_unfinished(run, which, UNIT, new_total=total is not None)
-    if options.learning_rate_factor is not None:
-        config["model"]["hyperparameters"] |= slower(config["model"]["hyperparameters"], options.learning_rate_factor)
+    which = session.change_model_run(run, UNIT, total, options)
     dataset = dataset_of(run)
     if options.device is not None:
         chosen = _device(options.device, GENERATIVE.get(config["model"]["name"]), dataset.spec)
@@ -120,12 +112,8 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     if options.device is not None:
         config["precision"] = getattr(model, "precision", "fp32")
     session.set_threads(config["torch_threads"], choose_device(config["device"]), small=_small(dataset.spec))
-    state = LoopState()
     source = make_source(model, dataset, run.seed, from_json(Augment, config["data"]["augment"]))
-    session.load_checkpoint(run, model, source, state, Cadence(**config["cadence"]), which)
-    run.save_config()
-    print(f"resuming {run.path} at {state.units:,} images")
-    run.set_status("running", step=state.units)
+    state, _ = session.go_on(run, model, source, which, UNIT)
     wandb = options.wandb or config["wandb"]
     return _train(run, model, dataset, source, state, wandb=wandb, resumed=True)
 
@@ -135,22 +123,6 @@ def make_source(model: GenerativeModel, dataset: Dataset, seed: int, augment: Au
     return model.make_source(
         dataset, seed=derived_seed(seed, Purpose.DATA), augment=augment if augment.active else None
     )
-
-
-def slower(hyperparameters: Mapping[str, Any], factor: float) -> dict[str, float]:
-    """Every learning rate times `factor`. Raises ConfigError where there is none."""
-    rates = {name: rate * factor for name, rate in _learning_rates(hyperparameters).items()}
-    if not rates:
-        raise ConfigError("this model has no learning rate that --learning-rate-factor could change")
-    return rates
-
-
-def _learning_rates(hyperparameters: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: rate
-        for name, rate in hyperparameters.items()
-        if name.endswith("learning_rate") and not name.startswith("final") and isinstance(rate, (int, float))
-    }
 
 
 def cadence_for(planned_images: int, batch_size: int, options: Any) -> Cadence:
@@ -179,13 +151,12 @@ def measure(
     trial = model_class.resolve(
         order.hyperparameters, dataset.spec, train_images=len(dataset.train), budget_images=budget_images
     )
-    rates = {}
-    for precision in candidates:
+
+    def make(precision: str) -> tuple[GenerativeModel, Source]:
         model = model_class(trial, dataset.spec, seed=options.seed, device=device, precision=precision)
-        source = make_source(model, dataset, options.seed, order.augment)
-        rates[precision] = session.rate_of(model, source)
-        _close(source)
-    return session.fastest(rates)
+        return model, make_source(model, dataset, options.seed, order.augment)
+
+    return session.fastest_of(candidates, make)
 
 
 def _device(name: str, model_class: type[GenerativeModel], spec: ImageSpec) -> torch.device:
@@ -194,13 +165,6 @@ def _device(name: str, model_class: type[GenerativeModel], spec: ImageSpec) -> t
 
 def _small(spec: ImageSpec) -> bool:
     return spec.pixels <= SMALL_PIXELS
-
-
-def _close(source: Source) -> None:
-    """Ends what a source left running in the background."""
-    close = getattr(source, "close", None)
-    if close is not None:
-        close()
 
 
 def _train(
@@ -213,9 +177,8 @@ def _train(
     wandb: str | None,
     resumed: bool,
 ) -> int:
-    config = run.config
     run.track(wandb, step_metric="images", resumed=resumed)
-    pictures = Pictures(run, model, dataset, config["pictures"])
+    pictures = Pictures(run, model, dataset, run.config["pictures"])
     judge = _judge(model, dataset)
     started = time.perf_counter() - state.elapsed_seconds
 
@@ -226,33 +189,17 @@ def _train(
             pictures.draw(images)
         return metrics
 
-    cadence = Cadence(**config["cadence"])
-    whole = len(dataset.validation) > 0 and cadence.evaluate_every_units is not None
-
-    def work() -> TrainResult:
-        result = train(
-            model,
-            source,
-            run,
-            Budget(units=config["budget"]["images"], minutes=config["budget"]["minutes"]),
-            validate if whole else None,
-            cadence=cadence,
-            state=state,
-        )
-        _finish(run, model, result, pictures)
-        return result
-
-    def advice() -> str:
-        rates = _learning_rates(config["model"]["hyperparameters"]).items()
-        text = f" ({', '.join(f'{name} is {rate:g}' for name, rate in rates)})" if rates else ""
-        if not run.steps():
-            return text
-        return f"{text} in a new run, or go on with {_PROG} --resume {run.name} --learning-rate-factor 0.1"
-
-    return session.run_to_end(run, state, work, lambda: _close(source), advice)
-
-
-_PROG = "python -m generative.train"
+    return session.train_run(
+        run,
+        model,
+        source,
+        state,
+        UNIT,
+        evaluate=validate if len(dataset.validation) > 0 else None,
+        finish=lambda result: _finish(run, model, result, pictures),
+        close=lambda: session.close_source(source),
+        advice=lambda: session.lower_learning_rates(run, PROG),
+    )
 
 
 def _judge(model: GenerativeModel, dataset: Dataset) -> Any:
@@ -266,18 +213,15 @@ def _judge(model: GenerativeModel, dataset: Dataset) -> Any:
 
 def _finish(run: Run, model: GenerativeModel, result: TrainResult, pictures: Pictures) -> None:
     state = result.state
-    rate = state.units / max(state.elapsed_seconds, 1e-9)
-    print(f"{state.units:,} images in {state.elapsed_seconds:,.0f} s ({rate:,.0f}/s): {run.path}")
-    summary: dict[str, Any] = {"images": state.units, "updates": state.updates, "seconds": state.elapsed_seconds}
+    session.print_pace(run, state, UNIT)
     if state.best_units is not None:
         print(f"best checkpoint: image {state.best_units:,}, score {state.best_score:.4g} on the validation images")
-        summary |= {"best_score": state.best_score, "best_images": state.best_units}
     if result.reason in ("finished", "clock"):
         _last_pictures(run, pictures, state.units)
     if run.tracker is not None:
-        run.tracker.summary(summary)
+        run.tracker.summary(session.summary_of(state, UNIT))
     if result.reason not in ("finished", "clock"):
-        print(f"stopped by {result.reason}; go on with: {_PROG} --resume {run.name}")
+        print(f"stopped by {result.reason}; go on with: {PROG} --resume {run.name}")
         return
     print(f"draw from it:    python -m generative.sample {run.name} --out grid.png")
     print(f"evaluate it:     python -m generative.evaluate {run.name}")
@@ -291,28 +235,19 @@ def _last_pictures(run: Run, pictures: Pictures, images: int) -> None:
         return
     if not list(run.samples.glob(f"*-{images:012d}.png")):
         pictures.draw(images)
-    drawn = curves(run)
-    if drawn is not None:
-        write(run.samples / "curves.png", drawn)
-        if run.tracker is not None:
-            run.tracker.image("sample/curves", run.samples / "curves.png", images)
+    save_curves(run, "training images", images, write)
     print(f"pictures: {run.samples}")
 
 
 def _announce(run: Run, config: dict[str, Any], rate: float) -> None:
     budget, model, sizes, spec = config["budget"], config["model"], config["data"]["sizes"], config["data"]["spec"]
-    ends = " or ".join(
-        text
-        for text in (
-            f"{budget['epochs']:,} epochs ({budget['images']:,} images)" if budget["epochs"] else "",
-            f"{budget['images']:,} images" if budget["images"] and not budget["epochs"] else "",
-            f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
-        )
-        if text
+    ends = session.either(
+        f"{budget['epochs']:,} epochs ({budget['images']:,} images)" if budget["epochs"] else "",
+        f"{budget['images']:,} images" if budget["images"] and not budget["epochs"] else "",
+        f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
     )
     print(f"{model['name']} ({model['preset']}) on {run.task}, seed {run.seed}, for {ends}")
     parts = ", ".join(f"{size:,} {part}" for part, size in sizes.items())
     print(f"  images of {spec['height']}x{spec['width']}, {'colour' if spec['channels'] == 3 else 'grey'}: {parts}")
-    speed = f"; about {rate:,.0f} images a second here" if rate else ""
-    print(f"  {config['device']}, {config['precision']}{speed}")
+    session.print_machine(config, rate, UNIT)
     print(f"  {run.path}", flush=True)

@@ -43,11 +43,11 @@ def command(argv: list[str]) -> None:
     """The whole command. Raises AprendizError for what the user can put right."""
     options: Options = cli.parse(Options, argv, prog=PROG, description="Name the class of texts with a saved model.")
     from aprendiz.run import Run
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from language.saved import open_model
 
     run = Run.open(options.run, "language")
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     saved.require("classify", "classify")
     typed = sys.stdin is not None and sys.stdin.isatty()
     texts: Iterable[str] = options.texts or _lines()

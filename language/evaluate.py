@@ -5,7 +5,6 @@ python -m language.evaluate RUN [RUN ...]
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import tyro
 
 from aprendiz import cli
 from aprendiz.errors import ConfigError
+from aprendiz.evaluate_command import print_rows, show_and_keep
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -77,12 +77,12 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
 
     Raises StorageError where it cannot be added; it is printed all the same.
     """
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from language.saved import open_model
 
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     if options.analogies or options.similarity:
-        saved.require("vectors", "--analogies and --similarity")
+        saved.require("vectors", "--analogies" if options.analogies else "--similarity")
     began = time.perf_counter()
     metrics: dict[str, Any] = {}
     protocol: dict[str, Any] = {"seed": options.seed}
@@ -102,9 +102,7 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
         "notes": notes,
         "seconds": round(time.perf_counter() - began, 1),
     }
-    _show(run, result)
-    run.add_evaluation(result)
-    print(f"saved in {run.path / 'evaluations.json'}\n", flush=True)
+    show_and_keep(run, result, _rows(result), "tokens")
     return result
 
 
@@ -194,7 +192,7 @@ def evaluate_file(path: Path, options: Options) -> dict[str, float]:
         raise ConfigError(f"{path} holds vectors: give --analogies FILE or --similarity FILE to score them on")
     table = vector_files.read(path)
     metrics = word_metrics(table, options)
-    _print(f"{path}: {len(table.words):,} words", _rows({"metrics": metrics, "protocol": {}, "notes": []}))
+    print_rows(f"{path}: {len(table.words):,} words", _rows({"metrics": metrics, "protocol": {}, "notes": []}))
     return metrics
 
 
@@ -215,31 +213,6 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         )
         rows.append(("windows", places))
     return [*rows, *(("note", note) for note in result["notes"])]
-
-
-def _show(run: Run, result: dict[str, Any]) -> None:
-    chosen = f"checkpoint {result['which']}" if isinstance(result["which"], str) else "checkpoint"
-    title = f"{run.name}: {chosen}, {result['checkpoint_step']:,} tokens of training"
-    _print(title, _rows(result))
-
-
-def _print(title: str, rows: list[tuple[str, str]]) -> None:
-    if not sys.stdout.isatty():
-        print(title)
-        width = max((len(name) for name, _ in rows), default=0)
-        for name, value in rows:
-            print(f"  {name:<{width}}  {value}", flush=True)
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, Text(value))
-    Console().print(table)
 
 
 def _plain(value: Any) -> float | None:

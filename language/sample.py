@@ -65,13 +65,13 @@ def command(argv: list[str]) -> None:
     """The whole command. Raises AprendizError for what the user can put right."""
     options: Options = cli.parse(Options, argv, prog=PROG, description="Write text with a saved language model.")
     from aprendiz.run import Run
-    from aprendiz.session import best_or_last, checkpoint_choice
+    from aprendiz.session import chosen_checkpoint
     from language.core import Purpose, torch_generator
     from language.generation import generate
     from language.saved import open_model
 
     run = Run.open(options.run, "language")
-    saved = open_model(run, checkpoint_choice(options.checkpoint) or best_or_last(run), options.device)
+    saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     saved.require("predict", "sample")
     ids = prompt_ids(saved.vocabulary, options.prompt)
     new = generate(
@@ -84,7 +84,8 @@ def command(argv: list[str]) -> None:
         top_p=options.top_p,
     )
     before = int(ids[-1]) if options.prompt else None
-    pieces = [options.prompt], decoded(saved.vocabulary, new, before)
+    spaced = saved.vocabulary.level == "word"  # the next word brings its own space along
+    pieces = [options.prompt.rstrip(" ") if spaced else options.prompt], decoded(saved.vocabulary, new, before)
     if options.out is None:
         write(pieces)
         return

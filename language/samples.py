@@ -4,21 +4,19 @@ words."""
 from __future__ import annotations
 
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aprendiz.time_share import TimeShare
 from language.core import LanguageModel, Purpose, torch_generator
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
     from aprendiz.text.core import Vocabulary
 
-SHARE_OF_TIME = 0.05
-"""Texts on the way may take this part of the time of training; slow models write less often."""
 TEMPERATURE = 0.8
 WORDS, NEIGHBOURS = 8, 6
 """Words whose neighbours are shown, and how many each."""
@@ -32,12 +30,11 @@ class Samples:
         """`length`: tokens of each text; 0 for none."""
         able = not {"predict", "vectors"}.isdisjoint(model.abilities)
         self.run, self.model, self.length = run, model, length if able else 0
-        self._last_seconds = self._seconds = 0.0
+        self._share = TimeShare()
 
     def due(self, training_seconds: float) -> bool:
         """Whether another text stays within the time that texts may take. The first one always does."""
-        within = self._seconds + self._last_seconds <= SHARE_OF_TIME * training_seconds
-        return bool(self.length) and (within or self._seconds == 0.0)
+        return bool(self.length) and self._share.due(training_seconds)
 
     def path(self, tokens: int) -> Path:
         """The file of the text after so many training tokens."""
@@ -45,16 +42,14 @@ class Samples:
 
     def write(self, tokens: int, score: float | None = None) -> Path:
         """Writes after so many training `tokens`; the text goes to the terminal and to the tracker as well."""
-        started = time.perf_counter()
-        text = self._text() if "predict" in self.model.abilities else self._neighbours()
         path = self.path(tokens)
-        path.write_text(text + "\n", encoding="utf-8")
-        after = f"after {tokens:,} tokens" + ("" if score is None else f", score {score:.4f}")
-        print(f"--- {after}\n{textwrap.indent(text, '  ')}", flush=True)
-        if self.run.tracker is not None:
-            self.run.tracker.text("sample/text", text, tokens)
-        self._last_seconds = time.perf_counter() - started
-        self._seconds += self._last_seconds
+        with self._share.measured():
+            text = self._text() if "predict" in self.model.abilities else self._neighbours()
+            path.write_text(text + "\n", encoding="utf-8")
+            after = f"after {tokens:,} tokens" + ("" if score is None else f", score {score:.4f}")
+            print(f"--- {after}\n{textwrap.indent(text, '  ')}", flush=True)
+            if self.run.tracker is not None:
+                self.run.tracker.text("sample/text", text, tokens)
         return path
 
     def _text(self) -> str:

@@ -12,18 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Optional
 
 from aprendiz import TEXTS
-from aprendiz.cli import (
-    Section,
-    flat,
-    given,
-    let_idle_threads_sleep,
-    main,
-    parse,
-    parse_known,
-    print_list,
-    registry_section,
-)
+from aprendiz.cli import Section, given, let_idle_threads_sleep, main, parse_known, print_list, registry_section
 from aprendiz.errors import ConfigError
+from aprendiz.train_command import TrainCommand, preset_of
 
 if TYPE_CHECKING:
     from aprendiz.text.core import LabelledTexts, TextData
@@ -44,6 +35,13 @@ TEXT_HELP = {
     "lower": "Make everything lower case first.",
     "encoding": "How the file is encoded: utf-8, latin-1, ...",
     "pattern": "Which files of the folder: *.txt, or several with commas.",
+    "path": "The file, where it lies already.",
+    "label_column": "Column of the labels, from 1.",
+    "text_column": "Column of the texts, from 1.",
+    "header": "Whether the first line names the columns, and is passed over.",
+    "split_seed": "Decides which texts are learned from, and which validate and test.",
+    "texts": "How many sentences are made.",
+    "seed": "Decides which.",
 }
 """What the help says of the options that every text has, and of the commonest others."""
 
@@ -115,25 +113,32 @@ class Order(NamedTuple):
     text_options: dict[str, Any]
 
 
+COMMAND = TrainCommand(
+    prog=PROG,
+    description=DESCRIPTION,
+    subject="model",
+    example="lstm",
+    options=TrainOptions,
+    resume_options=ResumeOptions,
+)
+
+
 def run_command(argv: list[str]) -> int:
     """The command. Returns the exit code: 0, or 128 + the signal that stopped it."""
-    if "--list" in argv:
-        show_lists()
-        return 0
-    if any(word == "--resume" or word.startswith("--resume=") for word in argv):
-        resume_options: ResumeOptions = parse(ResumeOptions, argv, prog=PROG, description=DESCRIPTION)
-        from language import training
+    return COMMAND.run(argv, show_lists=show_lists, create=_create, resume=_resume)
 
-        return training.resume(resume_options)
-    if not argv or argv[0].startswith("-"):
-        if not {"-h", "--help"} & set(argv):
-            raise ConfigError(f"name a model first, as in `{PROG} lstm`, or --resume RUN; --list shows all models")
-        parse(_general_options(), argv, prog=PROG, description=DESCRIPTION)
-        return 0
+
+def _create(argv: list[str]) -> int:
     order = parse_order(argv)
     from language import training
 
     return training.create(order, command=[PROG, *argv])
+
+
+def _resume(options: ResumeOptions) -> int:
+    from language import training
+
+    return training.resume(options)
 
 
 def parse_order(argv: list[str]) -> Order:
@@ -163,27 +168,13 @@ def parse_order(argv: list[str]) -> Order:
     if model.needs_labels != bool(data.spec.classes):
         wanted = "labelled texts, such as tsv:PATH or negation" if model.needs_labels else "a text without labels"
         raise ConfigError(f"{name} learns from {wanted}; {data.spec.name} is not that")
-    presets = model.presets(data.spec)
-    if preset not in presets:
-        raise ConfigError(f"{name} has no preset {preset!r} for {data.spec.name}; it has {', '.join(presets)}")
-    config = presets[preset]
-    options_type = dataclasses.make_dataclass(
-        "Options",
-        [
-            ("common", Annotated[TrainOptions, flat("options")]),
-            ("hyperparameters", Annotated[type(config), flat(f"{name}, preset {preset}")]),
-            ("text_options", Annotated[text_type, flat(f"text {data.spec.name}")]),
-        ],
-        frozen=True,
-        kw_only=True,
-        namespace={"__doc__": "Options of a training run."},
-    )
-    parsed: Any = parse(
-        options_type,
+    config = preset_of(model.presets(data.spec), preset, name, data.spec.name)
+    parsed = COMMAND.parse_new(
         rest,
-        prog=f"{PROG} {name}",
-        description=f"Train {name} on {data.spec.name}. {DESCRIPTION}",
-        default=options_type(common=TrainOptions(), hyperparameters=config, text_options=own),
+        f"Train {name} on {data.spec.name}.",
+        name,
+        hyperparameters=(f"{name}, preset {preset}", config),
+        text_options=(f"text {data.spec.name}", own),
     )
     _check(parsed.common)
     return Order(name, parsed.common, parsed.hyperparameters, text_name, data, text_options)
@@ -238,33 +229,11 @@ def _values(options: Any, taken: set[str]) -> dict[str, Any]:
     return {key.removeprefix("text_") if key.removeprefix("text_") in taken else key: v for key, v in values.items()}
 
 
-def _general_options() -> type:
-    """The common options behind a positional model, for the general help."""
-    import tyro
-
-    return dataclasses.make_dataclass(
-        "Options",
-        [
-            ("model", Annotated[str, tyro.conf.Positional]),
-            ("common", Annotated[TrainOptions, flat("options")], field(default_factory=TrainOptions)),
-            ("list", bool, field(default=False)),
-            ("resume", Optional[str], field(default=None)),  # noqa: UP045
-        ],
-        namespace={"__doc__": DESCRIPTION},
-    )
-
-
 def _check(options: TrainOptions) -> None:
-    from aprendiz.session import check_positive
+    from aprendiz.session import check_budget, check_not_negative
 
-    check_positive(options, "epochs", "tokens", "minutes", "checkpoint_minutes")
-    if options.epochs is not None and options.tokens is not None:
-        raise ConfigError("give --epochs or --tokens, not both")
-    if options.seed < 0:
-        raise ConfigError(f"--seed must be 0 or more, got {options.seed}")
-    for name in ("validations", "samples"):
-        if (getattr(options, name) or 0) < 0:
-            raise ConfigError(f"--{name} must be 0 or more, got {getattr(options, name)}")
+    check_budget(options, "tokens", "checkpoint_minutes")
+    check_not_negative(options, "seed", "validations", "samples")
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from aprendiz import session, text
 from aprendiz.config import to_json
-from aprendiz.curves import curves
+from aprendiz.curves import save_curves
 from aprendiz.device import choose_device
 from aprendiz.errors import ConfigError, RunError
-from aprendiz.loop import Budget, Cadence, LoopState, Source, TrainResult, train
+from aprendiz.loop import Cadence, LoopState, Source, TrainResult
 from aprendiz.run import Run
 from aprendiz.tracking import resolve_mode
 from language import LANGUAGE
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from aprendiz.text.core import LabelledTexts, TextData
     from language.train import Order, ResumeOptions
 
-UNIT = session.Unit("tokens", "tokens", "--tokens")
+PROG = "python -m language.train"
+UNIT = session.Unit("tokens", "tokens", "--tokens", "tokens")
 PARTS = ("train", "validation", "test")
 SAMPLE_TOKENS = {"char": 240, "byte": 240, "word": 60}
 """Length of the texts that are written on the way."""
-PROG = "python -m language.train"
 
 
 def create(order: Order, *, command: list[str]) -> int:
@@ -96,9 +95,7 @@ def resume(options: ResumeOptions) -> int:
 
 def _resume(run: Run, options: ResumeOptions) -> int:
     config = run.config
-    session.check_positive(options, "epochs", "tokens", "minutes", "learning_rate_factor")
-    if options.epochs is not None and options.tokens is not None:
-        raise ConfigError("give --epochs or --tokens, not both")
+    session.check_budget(options, "tokens", "learning_rate_factor")
     resolve_mode(options.wandb or config.get("wandb"))
     expected = ("text", "model", "budget", "cadence", "device", "precision", "torch_threads", "wandb", "samples")
     session.require_entries(run, expected)
@@ -108,16 +105,11 @@ def _resume(run: Run, options: ResumeOptions) -> int:
         total = max(round(options.epochs * train_tokens), 1)
     if total is not None or options.minutes is not None:
         total = within_one_pass(model_class, config["model"]["name"], total, train_tokens)
-        config["budget"]["epochs"] = options.epochs
     if model_class.one_pass and max(run.steps(), default=0) >= train_tokens and options.checkpoint == "last":
         raise RunError(
             f"{run.name} has learned from all {train_tokens:,} tokens of its text: there is nothing more to do"
         )
-    session.extend_budget(config["budget"], UNIT, total, options.minutes)
-    which = session.checkpoint_choice(options.checkpoint) or "last"
-    session.check_unfinished(run, which, UNIT, new_total=total is not None)
-    if options.learning_rate_factor is not None:
-        config["model"]["hyperparameters"] |= slower(config["model"]["hyperparameters"], options.learning_rate_factor)
+    which = session.change_model_run(run, UNIT, total, options)
     data = text_of(run)
     if options.device is not None:
         config["device"] = str(_device(options.device, model_class))
@@ -125,12 +117,8 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     if options.device is not None:
         config["precision"] = getattr(model, "precision", "fp32")
     session.set_threads(config["torch_threads"], choose_device(config["device"]), small=False)
-    state = LoopState()
     source = make_source(model, data, run.seed)
-    session.load_checkpoint(run, model, source, state, Cadence(**config["cadence"]), which)
-    run.save_config()
-    print(f"resuming {run.path} at {state.units:,} tokens")
-    run.set_status("running", step=state.units)
+    state, _ = session.go_on(run, model, source, which, UNIT)
     return _train(run, model, data, source, state, wandb=options.wandb or config["wandb"], resumed=True)
 
 
@@ -150,22 +138,6 @@ def within_one_pass(model_class: type[LanguageModel], name: str, tokens: int | N
             f"{train_tokens} at most, or nothing"
         )
     return tokens or train_tokens
-
-
-def slower(hyperparameters: Mapping[str, Any], factor: float) -> dict[str, float]:
-    """Every learning rate times `factor`. Raises ConfigError where there is none."""
-    rates = {name: rate * factor for name, rate in _learning_rates(hyperparameters).items()}
-    if not rates:
-        raise ConfigError("this model has no learning rate that --learning-rate-factor could change")
-    return rates
-
-
-def _learning_rates(hyperparameters: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: rate
-        for name, rate in hyperparameters.items()
-        if name.endswith("learning_rate") and not name.startswith("final") and isinstance(rate, (int, float))
-    }
 
 
 def cadence_for(planned_tokens: int, options: Any) -> Cadence:
@@ -192,24 +164,16 @@ def measure(
     trial = model_class.resolve(
         order.hyperparameters, data.spec, train_tokens=len(data.train.ids), budget_tokens=budget_tokens
     )
-    rates = {}
-    for precision in candidates:
+
+    def make(precision: str) -> tuple[LanguageModel, Source]:
         model = model_class(trial, data.spec, data.vocabulary, seed=options.seed, device=device, precision=precision)
-        source = make_source(model, data, options.seed)
-        rates[precision] = session.rate_of(model, source)
-        _close(source)
-    return session.fastest(rates)
+        return model, make_source(model, data, options.seed)
+
+    return session.fastest_of(candidates, make)
 
 
 def _device(name: str, model_class: type[LanguageModel]) -> torch.device:
     return session.device_for(name, model_class.devices, model_class.__name__, small=False)
-
-
-def _close(source: Source) -> None:
-    """Ends what a source left running in the background."""
-    close = getattr(source, "close", None)
-    if close is not None:
-        close()
 
 
 def _train(
@@ -222,9 +186,8 @@ def _train(
     wandb: str | None,
     resumed: bool,
 ) -> int:
-    config = run.config
     run.track(wandb, step_metric="tokens", resumed=resumed)
-    samples = Samples(run, model, config["samples"])
+    samples = Samples(run, model, run.config["samples"])
     started = time.perf_counter() - state.elapsed_seconds
 
     def validate(tokens: int) -> dict[str, float]:
@@ -233,44 +196,28 @@ def _train(
             samples.write(tokens, score=metrics["score"])
         return metrics
 
-    cadence = Cadence(**config["cadence"])
-    whole = len(data.validation.ids) > 0 and cadence.evaluate_every_units is not None
-
-    def work() -> TrainResult:
-        result = train(
-            model,
-            source,
-            run,
-            Budget(units=config["budget"]["tokens"], minutes=config["budget"]["minutes"]),
-            validate if whole else None,
-            cadence=cadence,
-            state=state,
-        )
-        _finish(run, model, result, samples)
-        return result
-
-    def advice() -> str:
-        rates = _learning_rates(config["model"]["hyperparameters"]).items()
-        words = f" ({', '.join(f'{name} is {rate:g}' for name, rate in rates)})" if rates else ""
-        if not run.steps():
-            return words
-        return f"{words} in a new run, or go on with {PROG} --resume {run.name} --learning-rate-factor 0.1"
-
-    return session.run_to_end(run, state, work, lambda: _close(source), advice)
+    return session.train_run(
+        run,
+        model,
+        source,
+        state,
+        UNIT,
+        evaluate=validate if len(data.validation.ids) > 0 else None,
+        finish=lambda result: _finish(run, model, result, samples),
+        close=lambda: session.close_source(source),
+        advice=lambda: session.lower_learning_rates(run, PROG),
+    )
 
 
 def _finish(run: Run, model: LanguageModel, result: TrainResult, samples: Samples) -> None:
     state = result.state
-    rate = state.units / max(state.elapsed_seconds, 1e-9)
-    print(f"{state.units:,} tokens in {state.elapsed_seconds:,.0f} s ({rate:,.0f}/s): {run.path}")
-    summary: dict[str, Any] = {"tokens": state.units, "updates": state.updates, "seconds": state.elapsed_seconds}
+    session.print_pace(run, state, UNIT)
     if state.best_units is not None:
         print(f"best checkpoint: token {state.best_units:,}, score {state.best_score:.4g} on the validation part")
-        summary |= {"best_score": state.best_score, "best_tokens": state.best_units}
     if result.reason in ("finished", "clock"):
         _last_samples(run, samples, state.units)
     if run.tracker is not None:
-        run.tracker.summary(summary)
+        run.tracker.summary(session.summary_of(state, UNIT))
     if result.reason not in ("finished", "clock"):
         print(f"stopped by {result.reason}; go on with: {PROG} --resume {run.name}")
         return
@@ -287,32 +234,21 @@ def _last_samples(run: Run, samples: Samples, tokens: int) -> None:
     """A text of the finished model, where the last validation wrote none, and the curves."""
     if samples.length and not samples.path(tokens).exists():
         samples.write(tokens)
-    drawn = curves(run, "training tokens")
-    if drawn is not None:
-        path = run.samples / "curves.png"
-        path.write_bytes(drawn)
-        if run.tracker is not None:
-            run.tracker.image("sample/curves", path, tokens)
+    save_curves(run, "training tokens", tokens)
     print(f"texts and curves: {run.samples}")
 
 
 def _announce(run: Run, config: dict[str, Any], rate: float) -> None:
     budget, model, saved = config["budget"], config["model"], config["text"]
     of, epochs = saved["spec"], (budget["tokens"] or 0) / max(saved["sizes"]["train"], 1)
-    ends = " or ".join(
-        words
-        for words in (
-            f"{budget['tokens']:,} tokens ({epochs:.3g} {'epoch' if epochs == 1 else 'epochs'})"
-            if budget["tokens"]
-            else "",
-            f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
-        )
-        if words
+    passes = f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}"
+    ends = session.either(
+        f"{budget['tokens']:,} tokens ({passes})" if budget["tokens"] else "",
+        f"{budget['minutes']:g} minutes" if budget["minutes"] else "",
     )
     print(f"{model['name']} ({model['preset']}) on {run.task}, seed {run.seed}, for {ends}")
     kind = {"char": "characters", "byte": "bytes", "word": "words"}[of["level"]]
     parts = ", ".join(f"{size:,} {part}" for part, size in saved["sizes"].items())
     print(f"  {kind}, {of['vocabulary_size']:,} different: {parts}")
-    speed = f"; about {rate:,.0f} tokens a second here" if rate else ""
-    print(f"  {config['device']}, {config['precision']}{speed}")
+    session.print_machine(config, rate, UNIT)
     print(f"  {run.path}", flush=True)

@@ -38,11 +38,11 @@ from aprendiz.loop import Outcome
 from aprendiz.text.cache import release
 from language import word2vec_kernels as kernels
 from language import word2vec_torch as torch_path
-from language.core import LanguageModel, Purpose, derived_seed, torch_generator
+from language.core import LanguageModel, Purpose, derived_seed
 from language.huffman import HuffmanTree, huffman_tree
-from language.lanes import LANES
 from language.token_chunks import TokenChunk, TokenChunks, has_neighbours
 from language.word2vec_draws import LINE_END, Draws
+from language.word2vec_network import WordVectors
 from language.word2vec_torch import Architecture, Objective
 
 if TYPE_CHECKING:
@@ -128,25 +128,6 @@ class Word2VecConfig:
                 f"the step size falls: final_learning_rate {self.final_learning_rate:g} must be at most learning_rate "
                 f"{self.learning_rate:g}"
             )
-
-
-class WordVectors(nn.Module):
-    """The vectors: rows of a multiple of LANES numbers, of which `input` and `output` show the first D.
-
-    Input vectors start uniformly between -1/D and 1/D, as in gensim; half of that, as in the program of the papers,
-    does a little worse. Output vectors start at zero.
-    """
-
-    def __init__(self, vocabulary_size: int, output_rows: int, dimensions: int, padded: bool, seed: int) -> None:
-        super().__init__()
-        self.row = -(-dimensions // LANES) * LANES if padded else dimensions
-        self.input_rows = _aligned_zeros(vocabulary_size, self.row)
-        self.output_rows = _aligned_zeros(output_rows + 1, self.row)  # the last one stands for none
-        generator = torch_generator(seed, Purpose.NETWORK)
-        first = (2.0 * torch.rand(vocabulary_size, dimensions, generator=generator) - 1.0) / dimensions
-        self.input_rows[:, :dimensions] = first
-        self.input = nn.Parameter(self.input_rows[:, :dimensions], requires_grad=False)
-        self.output = nn.Parameter(self.output_rows[:output_rows, :dimensions], requires_grad=False)
 
 
 class Word2Vec(LanguageModel):
@@ -386,14 +367,6 @@ class Word2Vec(LanguageModel):
             table.data.copy_(torch.as_tensor(saved))
         self.draws = self._draws(int(state["seed"]))
         self._loss = float(state["loss"])
-
-
-def _aligned_zeros(rows: int, row: int) -> Tensor:
-    """float32 [rows, row] that begins with a cache line. NumPy's memory, not PyTorch's: it asks for large pages,
-    without which half of the time goes into looking up the addresses of rows."""
-    array = np.zeros(rows * row + 16, np.float32)
-    first = -array.ctypes.data % 64 // 4
-    return torch.from_numpy(array[first : first + rows * row].reshape(rows, row))
 
 
 def _require_words(spec: TextSpec) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +15,16 @@ from aprendiz.testing.common import (
     form,
     global_random_state_left_alone,
     require,
-    scalars,
     through_a_checkpoint,
+)
+from aprendiz.testing.training import (
+    PRECISIONS,
+    check_choices,
+    check_configs,
+    check_constructor,
+    check_metric_names,
+    check_modules,
+    check_source_metrics,
 )
 
 
@@ -86,51 +92,23 @@ class _Maker:
 
 def _check_configs(agent_class: Any, make_env: Callable[[int], Any], config: Any, budget_env_steps: int) -> Any:
     """Checks every preset, and `config` where one is given; returns what to train with, resolved."""
-    from aprendiz.config import from_json, to_json
 
-    kind = agent_class.Config
-    parameters = getattr(kind, "__dataclass_params__", None)
-    frozen = parameters is not None and parameters.frozen
-    require(frozen, f"Config {kind.__name__} is not a frozen dataclass")
-    env = make_env(1)
-    presets = agent_class.presets(env.spec)
-    env.close()
-    require(list(presets)[:1] == ["default"], f"the first preset is not called default: {list(presets)}")
-    configs = {f"preset {name}": preset for name, preset in presets.items()}
-    configs |= {} if config is None else {"config": config}
-    for name, one in configs.items():
-        require(isinstance(one, kind), f"{name} is a {type(one).__name__}, not a {kind.__name__}")
-        resolved = agent_class.resolve(one, budget_env_steps)
-        require(isinstance(resolved, kind), f"resolve made {name} a {type(resolved).__name__}, not a {kind.__name__}")
-        again = agent_class.resolve(resolved, 10 * budget_env_steps)
-        require(again == resolved, f"{name}: resolving a resolved config with another budget moves it")
-        for variant in (one, resolved):
-            try:
-                back = from_json(kind, json.loads(json.dumps(to_json(variant))))
-            except (TypeError, ValueError) as error:
-                raise AssertionError(f"{name} is not JSON-able: {error}") from error
-            require(back == variant, f"{name} comes back from JSON as {back}, not as {variant}")
-    return agent_class.resolve(configs.get("config", presets["default"]), budget_env_steps)
+    def presets() -> Any:
+        env = make_env(1)
+        found = agent_class.presets(env.spec)
+        env.close()
+        return found
+
+    return check_configs(agent_class.Config, presets, config, agent_class.resolve, budget_env_steps)
 
 
 def _check_constructor(agent_class: Any, training: _Training, config: Any) -> None:
     spec = training.env.spec
-    options = {"seed": 1, "device": "cpu", "precision": "fp32"}
-    try:
-        inspect.signature(agent_class).bind(config, spec.observation_space, spec.action_space, **options)
-    except TypeError as error:
-        takes = "(config, observation_space, action_space, *, seed, device, precision)"
-        raise AssertionError(f"the constructor does not take {takes}: {error}") from error
+    takes = "config, observation_space, action_space"
+    check_constructor(agent_class, takes, config, spec.observation_space, spec.action_space)
     require(training.agent.config == config, "agent.config is not the config that it was made with")
-    precisions = agent_class.precisions
-    require(
-        isinstance(precisions, tuple) and set(precisions) <= {"fp32", "bf16"} and len(precisions) > 0,
-        f"precisions are {precisions!r}; give a tuple of fp32 and bf16",
-    )
-    import torch
-
-    for name, module in training.agent.modules().items():
-        require(isinstance(module, torch.nn.Module), f"modules()[{name!r}] is a {type(module).__name__}")
+    check_choices(agent_class, "precisions", PRECISIONS)
+    check_modules(training.agent)
 
 
 def _check_acting(make: _Maker, agent: Any, budget_env_steps: int, seed: int) -> None:
@@ -198,10 +176,8 @@ def _check_training(training: _Training, record: list[tuple[int, bool, dict[str,
     require(training.updates > 0, f"there was no update within {training.units} environment steps")
     learned = difference(untrained, training.agent.state_dict())
     require(bool(learned), f"{training.updates} updates left the agent's state as it was")
-    named = {tuple(sorted(metrics)) for _, _, metrics in record if metrics}
-    require(len(named) == 1, f"updates give metrics of changing names: {sorted(named)}")
-    for name in scalars(training.source.metrics(), "the source"):
-        require("/" in name, f"the source's metric {name!r} belongs to no family, such as rollout/{name}")
+    check_metric_names(record)
+    check_source_metrics(training.source, "rollout")
 
 
 def _check_same_training(make: _Maker, first: _Training, record: list[Any], env_steps: int, seed: int) -> None:

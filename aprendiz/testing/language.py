@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aprendiz.errors import ConfigError
-from aprendiz.testing.common import (
-    Training,
-    difference,
-    form,
-    global_random_state_left_alone,
-    require,
-    scalars,
-    through_a_checkpoint,
+from aprendiz.testing.common import difference, form, global_random_state_left_alone, require
+from aprendiz.testing.training import (
+    ModelChecks,
+    check_choices,
+    check_configs,
+    check_constructor,
+    check_metric_names,
+    check_metrics,
+    check_model_class,
+    refuses,
+    state_left_alone,
 )
 
 ABILITIES = ("predict", "vectors", "classify")
@@ -45,150 +43,67 @@ def check_language_model(
     """
     with global_random_state_left_alone():
         config = _check_configs(model_class, data, config, 2 * tokens)
-        make = _Maker(model_class, data, config)
-        first = make(seed)
-        _check_class(model_class, first.learner, config, data)
-        untrained = through_a_checkpoint(first.learner.state_dict())
-        where = difference(untrained, through_a_checkpoint(make(seed).learner.state_dict()))
-        require(not where, f"one seed gives two different new models: {where}")
-        record = first.train(tokens)
-        with tempfile.TemporaryDirectory() as folder:
-            saved = first.save(Path(folder))
-            _check_looking(first.learner, data, seed)
-            record += first.train(2 * tokens)
-            _check_learning(first, record, untrained)
-            _check_same_training(make, first, record, tokens, seed)
-            _check_resuming(make, first, saved, Path(folder), record, tokens, seed)
-        _close(first)
+        _Checks(model_class, data, config).run(tokens, seed)
 
 
-class _Maker:
-    """Makes trainings of one kind."""
+class _Checks(ModelChecks):
+    """Checks of a model that learns from a text."""
+
+    units = "tokens"
+    other_words = "the same weights say something else in another object"
 
     def __init__(self, model_class: Any, data: Any, config: Any) -> None:
-        self.model_class, self.data, self.config = model_class, data, config
+        self.model_class, self.data, self.config, self.seeded = model_class, data, config, model_class.seeded
 
-    def __call__(self, seed: int) -> Training:
-        model = self.model_class(self.config, self.data.spec, self.data.vocabulary, seed=seed)
-        return Training(model, model.make_source(self.data, seed=seed), overshoot=1)
+    def new_model(self, seed: int) -> Any:
+        return self.model_class(self.config, self.data.spec, self.data.vocabulary, seed=seed)
+
+    def new_source(self, model: Any, seed: int) -> Any:
+        return model.make_source(self.data, seed=seed)
+
+    def check_class(self, model: Any) -> None:
+        cls, config, data = self.model_class, self.config, self.data
+        check_constructor(cls, "config, spec, vocabulary", config, data.spec, data.vocabulary)
+        check_model_class(cls, model, config, data.spec, ABILITIES)
+        kept = model.vocabulary is data.vocabulary
+        require(kept, "model.vocabulary is not the vocabulary that it was made with")
+        check_choices(cls, "levels", LEVELS)
+        require(data.spec.level in cls.levels, f"the text is of level {data.spec.level}, not one of its levels")
+
+    def check_looking(self, model: Any, seed: int) -> None:
+        data = self.data
+        with state_left_alone(model, "predicting or validating"):
+            for name in ABILITIES:
+                if name not in model.abilities:
+                    _check_refusal(model, name, data)
+            if "predict" in model.abilities:
+                _check_predicting(model, data)
+            if "vectors" in model.abilities:
+                _check_vectors(model)
+            if "classify" in model.abilities:
+                _check_classifying(model, data)
+            _check_metrics(model, data, seed)
+
+    def check_record(self, record: list[Any]) -> None:
+        check_metric_names(record)
+
+    def say(self, model: Any, seed: int) -> Any:
+        return _say(model, self.data)
 
 
 def _check_configs(model_class: Any, data: Any, config: Any, budget_tokens: int) -> Any:
     """Checks every preset, and `config` where one is given; returns what to train with, resolved."""
-    from aprendiz.config import from_json, to_json
-
-    kind = model_class.Config
-    parameters = getattr(kind, "__dataclass_params__", None)
-    require(parameters is not None and parameters.frozen, f"Config {kind.__name__} is not a frozen dataclass")
-    presets = model_class.presets(data.spec)
-    require(list(presets)[:1] == ["default"], f"the first preset is not called default: {list(presets)}")
-    configs = {f"preset {name}": preset for name, preset in presets.items()}
-    configs |= {} if config is None else {"config": config}
     train_tokens = len(data.train.ids)
-    for name, one in configs.items():
-        require(isinstance(one, kind), f"{name} is a {type(one).__name__}, not a {kind.__name__}")
+
+    def check_usual(name: str, one: Any) -> None:
         usual = model_class.default_tokens(one, data.spec, train_tokens)
         require(type(usual) is int and usual > 0, f"default_tokens of {name} are {usual!r}; give an int above 0")
-        resolved = model_class.resolve(one, data.spec, train_tokens=train_tokens, budget_tokens=budget_tokens)
-        require(isinstance(resolved, kind), f"resolve made {name} a {type(resolved).__name__}, not a {kind.__name__}")
-        again = model_class.resolve(resolved, data.spec, train_tokens=train_tokens, budget_tokens=10 * budget_tokens)
-        require(again == resolved, f"{name}: resolving a resolved config with another budget moves it")
-        for variant in (one, resolved):
-            try:
-                back = from_json(kind, json.loads(json.dumps(to_json(variant))))
-            except (TypeError, ValueError) as error:
-                raise AssertionError(f"{name} is not JSON-able: {error}") from error
-            require(back == variant, f"{name} comes back from JSON as {back}, not as {variant}")
-    chosen = configs.get("config", presets["default"])
-    return model_class.resolve(chosen, data.spec, train_tokens=train_tokens, budget_tokens=budget_tokens)
 
+    def resolve(one: Any, budget: int) -> Any:
+        return model_class.resolve(one, data.spec, train_tokens=train_tokens, budget_tokens=budget)
 
-def _check_class(model_class: Any, model: Any, config: Any, data: Any) -> None:
-    import torch
-
-    try:
-        inspect.signature(model_class).bind(config, data.spec, data.vocabulary, seed=1, device="cpu", precision="fp32")
-    except TypeError as error:
-        takes = "(config, spec, vocabulary, *, seed, device, precision)"
-        raise AssertionError(f"the constructor does not take {takes}: {error}") from error
-    require(model.config is config or model.config == config, "model.config is not the config that it was made with")
-    require(model.spec == data.spec, "model.spec is not the spec that it was made with")
-    require(model.vocabulary is data.vocabulary, "model.vocabulary is not the vocabulary that it was made with")
-    unknown = sorted(set(model.abilities) - set(ABILITIES))
-    require(not unknown, f"unknown abilities {unknown}; there are {', '.join(ABILITIES)}")
-    for name, allowed in (
-        ("precisions", ("fp32", "bf16")),
-        ("devices", ("cpu", "cuda", "mps")),
-        ("levels", LEVELS),
-    ):
-        value = getattr(model_class, name)
-        right = isinstance(value, tuple) and set(value) <= set(allowed) and len(value) > 0
-        require(right, f"{name} are {value!r}; give a tuple of {', '.join(allowed)}")
-    require(data.spec.level in model_class.levels, f"the text is of level {data.spec.level}, not one of its levels")
-    for name, module in model.modules().items():
-        require(isinstance(module, torch.nn.Module), f"modules()[{name!r}] is a {type(module).__name__}")
-
-
-def _check_learning(training: Training, record: list[Any], untrained: dict[str, Any]) -> None:
-    require(training.updates > 1, f"there were {training.updates} updates within {training.units} tokens")
-    learned = difference(untrained, through_a_checkpoint(training.learner.state_dict()))
-    require(bool(learned), f"{training.updates} updates left the model's state as it was")
-    named = {tuple(sorted(metrics)) for _, _, metrics in record if metrics}
-    require(len(named) == 1, f"updates give metrics of changing names: {sorted(named)}")
-    for name in scalars(training.source.metrics(), "the source"):
-        require("/" in name, f"the source's metric {name!r} belongs to no family, such as train/{name}")
-
-
-def _check_same_training(make: _Maker, first: Training, record: list[Any], tokens: int, seed: int) -> None:
-    """Other objects with the same seed; the first one was looked at on the way, and these are not."""
-    second, other = make(seed), make(seed + 1)
-    repeated = second.train(tokens) + second.train(2 * tokens)
-    where = difference(record, repeated) or difference(_state(first), _state(second))
-    require(not where, f"one seed gives two different trainings, or looking at a model changes it: {where}")
-    other.train(tokens)
-    other.train(2 * tokens)
-    learners = _state(first)["learner"], _state(other)["learner"]
-    seeded = make.model_class.seeded
-    require(bool(difference(*learners)) or not seeded, "two seeds give one and the same training")
-    _close(second)
-    _close(other)
-
-
-def _check_resuming(
-    make: _Maker, whole: Training, saved: dict[str, Any], folder: Path, record: list[Any], tokens: int, seed: int
-) -> None:
-    """A checkpoint goes on in a fresh model, of another seed so that nothing comes from that; only the source keeps
-    it, since the order of the text comes from it."""
-    resumed = make(seed + 2)
-    _close(resumed)
-    resumed.source = resumed.learner.make_source(make.data, seed=seed)
-    resumed.load(saved, folder)
-    where = difference(saved["learner"], through_a_checkpoint(resumed.learner.state_dict()))
-    require(not where, f"the model's state is another after loading it: {where}")
-    continued = resumed.train(2 * tokens)
-    where = difference(record[-len(continued) :], continued) or difference(_state(whole), _state(resumed))
-    require(not where, f"a resumed training is not the one that was not stopped: {where}")
-    where = difference(_say(whole.learner, make.data), _say(resumed.learner, make.data))
-    require(not where, "the same weights say something else in another object")
-    _close(resumed)
-
-
-def _check_looking(model: Any, data: Any, seed: int) -> None:
-    """Everything but learning; none of it may leave a trace."""
-    before = through_a_checkpoint(model.state_dict())
-    for name in ABILITIES:
-        if name not in model.abilities:
-            _check_refusal(model, name, data)
-    if "predict" in model.abilities:
-        _check_predicting(model, data)
-    if "vectors" in model.abilities:
-        _check_vectors(model)
-    if "classify" in model.abilities:
-        _check_classifying(model, data)
-    for what in ("validate", "evaluate"):
-        _check_metrics(model, data, what, seed)
-    where = difference(before, through_a_checkpoint(model.state_dict()))
-    require(not where, f"predicting or validating changed the model's state: {where}")
+    presets = lambda: model_class.presets(data.spec)  # noqa: E731
+    return check_configs(model_class.Config, presets, config, resolve, budget_tokens, check_usual)
 
 
 def _say(model: Any, data: Any) -> dict[str, Any]:
@@ -302,33 +217,21 @@ def _check_refusal(model: Any, name: str, data: Any) -> None:
         "classify": [("classify", ([_ids(data, 5)],))],
     }
     for method, arguments in calls[name]:
-        try:
-            getattr(model, method)(*arguments)
-        except ConfigError:
-            continue
-        raise AssertionError(f"{name} is not among the abilities, and {method} raises no ConfigError")
+        refused = refuses(model, method, arguments)
+        require(refused, f"{name} is not among the abilities, and {method} raises no ConfigError")
 
 
-def _check_metrics(model: Any, data: Any, what: str, seed: int) -> None:
+def _check_metrics(model: Any, data: Any, seed: int) -> None:
     import torch
 
-    def measure() -> dict[str, float]:
-        generator = torch.Generator().manual_seed(seed)
-        if what == "validate":
-            return model.validate(data, generator)
-        return model.evaluate(data, "validation", generator)
+    def validate() -> dict[str, float]:
+        return model.validate(data, torch.Generator().manual_seed(seed))
 
-    metrics = measure()
-    require(isinstance(metrics, dict), f"{what} gave a {type(metrics).__name__}, not a dict")
-    for name, value in metrics.items():
-        require(
-            isinstance(name, str) and type(value) in (int, float), f"{what} gave {name!r}: {form(value)}, no number"
-        )
-    scalars(metrics, what)
-    if what == "validate":
-        require("score" in metrics, f"validate gave no score: {sorted(metrics)}")
-    again = measure()
-    require(metrics == again, f"the same generator gives other metrics the second time: {metrics} and {again}")
+    def evaluate() -> dict[str, float]:
+        return model.evaluate(data, "validation", torch.Generator().manual_seed(seed))
+
+    check_metrics(validate, "validate")
+    check_metrics(evaluate, "evaluate")
 
 
 def _ids(data: Any, count: int) -> np.ndarray:
@@ -340,13 +243,3 @@ def _texts(data: Any, count: int) -> list[np.ndarray]:
     """Texts of different lengths."""
     part = data.train
     return [np.array(part.ids[part.offsets[i] : part.offsets[i + 1]]) for i in range(min(count, len(part)))]
-
-
-def _state(training: Training) -> dict[str, Any]:
-    return through_a_checkpoint(training.state())
-
-
-def _close(training: Training) -> None:
-    close = getattr(training.source, "close", None)
-    if close is not None:
-        close()

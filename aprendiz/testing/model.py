@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from aprendiz.errors import ConfigError
-from aprendiz.testing.common import (
-    Training,
-    difference,
-    form,
-    global_random_state_left_alone,
-    require,
-    scalars,
-    through_a_checkpoint,
+from aprendiz.testing.common import form, global_random_state_left_alone, require
+from aprendiz.testing.training import (
+    ModelChecks,
+    check_configs,
+    check_constructor,
+    check_metrics,
+    check_model_class,
+    refuses,
+    state_left_alone,
 )
 
 METHODS = ("encode", "reconstruct", "decode", "latents", "filters", "classify", "log_likelihood")
@@ -41,140 +37,59 @@ def check_generative_model(
     """
     with global_random_state_left_alone():
         config = _check_configs(model_class, dataset, config, 2 * images)
-        make = _Maker(model_class, dataset, config)
-        first = make(seed)
-        _check_class(model_class, first.learner, config, dataset.spec)
-        untrained = through_a_checkpoint(first.learner.state_dict())
-        where = difference(untrained, through_a_checkpoint(make(seed).learner.state_dict()))
-        require(not where, f"one seed gives two different new models: {where}")
-        record = first.train(images)
-        with tempfile.TemporaryDirectory() as folder:
-            saved = first.save(Path(folder))
-            _check_looking(first.learner, dataset, seed)
-            record += first.train(2 * images)
-            _check_learning(first, record, untrained)
-            _check_same_training(make, first, record, images, seed)
-            _check_resuming(make, first, saved, Path(folder), record, images, seed)
-        _close(first)
+        _Checks(model_class, dataset, config).run(images, seed)
 
 
-class _Maker:
-    """Makes trainings of one kind."""
+class _Checks(ModelChecks):
+    """Checks of a model that learns from images."""
+
+    units = "images"
+    other_words = "the same weights and the same generator draw other images in another object"
 
     def __init__(self, model_class: Any, dataset: Any, config: Any) -> None:
         self.model_class, self.dataset, self.config = model_class, dataset, config
 
-    def __call__(self, seed: int) -> Training:
-        model = self.model_class(self.config, self.dataset.spec, seed=seed)
-        return Training(model, model.make_source(self.dataset, seed=seed), overshoot=1)
+    def new_model(self, seed: int) -> Any:
+        return self.model_class(self.config, self.dataset.spec, seed=seed)
+
+    def new_source(self, model: Any, seed: int) -> Any:
+        return model.make_source(self.dataset, seed=seed)
+
+    def check_class(self, model: Any) -> None:
+        check_constructor(self.model_class, "config, spec", self.config, self.dataset.spec)
+        check_model_class(self.model_class, model, self.config, self.dataset.spec, (*METHODS, "labels"))
+
+    def check_looking(self, model: Any, seed: int) -> None:
+        import torch
+
+        dataset = self.dataset
+        with state_left_alone(model, "sampling, encoding or validating"):
+            batch = dataset.validation.scaled(slice(0, min(7, len(dataset.validation)))).to(model.device)
+            kept = batch.clone()
+            _check_samples(model, seed)
+            _check_abilities(model, batch, seed)
+            _check_metrics(model, dataset, seed)
+            require(torch.equal(batch, kept), "the images that were given were written to")
+
+    def check_record(self, record: list[Any]) -> None:
+        require(all(safe for _, safe, _ in record), "a source of images has pieces of work that are no safe point")
+
+    def say(self, model: Any, seed: int) -> Any:
+        return _draw(model, seed)
 
 
 def _check_configs(model_class: Any, dataset: Any, config: Any, budget_images: int) -> Any:
     """Checks every preset, and `config` where one is given; returns what to train with, resolved."""
-    from aprendiz.config import from_json, to_json
 
-    kind = model_class.Config
-    parameters = getattr(kind, "__dataclass_params__", None)
-    require(parameters is not None and parameters.frozen, f"Config {kind.__name__} is not a frozen dataclass")
-    presets = model_class.presets(dataset.spec)
-    require(list(presets)[:1] == ["default"], f"the first preset is not called default: {list(presets)}")
-    configs = {f"preset {name}": preset for name, preset in presets.items()}
-    configs |= {} if config is None else {"config": config}
-    sizes = {"train_images": len(dataset.train)}
-    for name, one in configs.items():
-        require(isinstance(one, kind), f"{name} is a {type(one).__name__}, not a {kind.__name__}")
+    def check_epochs(name: str, one: Any) -> None:
         epochs = model_class.default_epochs(one, dataset.spec)
         require(type(epochs) is int and epochs > 0, f"default_epochs of {name} are {epochs!r}; give an int above 0")
-        resolved = model_class.resolve(one, dataset.spec, budget_images=budget_images, **sizes)
-        require(isinstance(resolved, kind), f"resolve made {name} a {type(resolved).__name__}, not a {kind.__name__}")
-        again = model_class.resolve(resolved, dataset.spec, budget_images=10 * budget_images, **sizes)
-        require(again == resolved, f"{name}: resolving a resolved config with another budget moves it")
-        for variant in (one, resolved):
-            try:
-                back = from_json(kind, json.loads(json.dumps(to_json(variant))))
-            except (TypeError, ValueError) as error:
-                raise AssertionError(f"{name} is not JSON-able: {error}") from error
-            require(back == variant, f"{name} comes back from JSON as {back}, not as {variant}")
-    chosen = configs.get("config", presets["default"])
-    return model_class.resolve(chosen, dataset.spec, budget_images=budget_images, **sizes)
 
+    def resolve(one: Any, budget: int) -> Any:
+        return model_class.resolve(one, dataset.spec, train_images=len(dataset.train), budget_images=budget)
 
-def _check_class(model_class: Any, model: Any, config: Any, spec: Any) -> None:
-    import torch
-
-    try:
-        inspect.signature(model_class).bind(config, spec, seed=1, device="cpu", precision="fp32")
-    except TypeError as error:
-        takes = "(config, spec, *, seed, device, precision)"
-        raise AssertionError(f"the constructor does not take {takes}: {error}") from error
-    require(model.config is config or model.config == config, "model.config is not the config that it was made with")
-    require(model.spec == spec, "model.spec is not the spec that it was made with")
-    known = {*METHODS, "labels"}
-    unknown = sorted(set(model.abilities) - known)
-    require(not unknown, f"unknown abilities {unknown}; there are {', '.join(sorted(known))}")
-    for name, allowed in (("precisions", {"fp32", "bf16"}), ("devices", {"cpu", "cuda", "mps"})):
-        value = getattr(model_class, name)
-        right = isinstance(value, tuple) and set(value) <= allowed and len(value) > 0
-        require(right, f"{name} are {value!r}; give a tuple of {', '.join(sorted(allowed))}")
-    for name, module in model.modules().items():
-        require(isinstance(module, torch.nn.Module), f"modules()[{name!r}] is a {type(module).__name__}")
-
-
-def _check_learning(training: Training, record: list[Any], untrained: dict[str, Any]) -> None:
-    require(training.updates > 1, f"there were {training.updates} updates within {training.units} images")
-    learned = difference(untrained, through_a_checkpoint(training.learner.state_dict()))
-    require(bool(learned), f"{training.updates} updates left the model's state as it was")
-    require(all(safe for _, safe, _ in record), "a source of images has pieces of work that are no safe point")
-    for name in scalars(training.source.metrics(), "the source"):
-        require("/" in name, f"the source's metric {name!r} belongs to no family, such as train/{name}")
-
-
-def _check_same_training(make: _Maker, first: Training, record: list[Any], images: int, seed: int) -> None:
-    """Other objects with the same seed; the first one was looked at on the way, and these are not."""
-    second, other = make(seed), make(seed + 1)
-    repeated = second.train(images) + second.train(2 * images)
-    where = difference(record, repeated) or difference(_state(first), _state(second))
-    require(not where, f"one seed gives two different trainings, or looking at a model changes it: {where}")
-    other.train(images)
-    other.train(2 * images)
-    learners = [_state(training)["learner"] for training in (first, other)]
-    require(bool(difference(*learners)), "two seeds give one and the same training")
-    _close(second)
-    _close(other)
-
-
-def _check_resuming(
-    make: _Maker, whole: Training, saved: dict[str, Any], folder: Path, record: list[Any], images: int, seed: int
-) -> None:
-    """A checkpoint goes on in a fresh model, of another seed so that nothing comes from that; only the source keeps
-    it, since the order of the images comes from it."""
-    resumed = make(seed + 2)
-    resumed.source = resumed.learner.make_source(make.dataset, seed=seed)
-    resumed.load(saved, folder)
-    where = difference(saved["learner"], through_a_checkpoint(resumed.learner.state_dict()))
-    require(not where, f"the model's state is another after loading it: {where}")
-    continued = resumed.train(2 * images)
-    where = difference(record[-len(continued) :], continued) or difference(_state(whole), _state(resumed))
-    require(not where, f"a resumed training is not the one that was not stopped: {where}")
-    drawn = [_draw(training.learner, seed) for training in (whole, resumed)]
-    require(not difference(*drawn), "the same weights and the same generator draw other images in another object")
-    _close(resumed)
-
-
-def _check_looking(model: Any, dataset: Any, seed: int) -> None:
-    """Everything but learning; none of it may leave a trace."""
-    import torch
-
-    before = through_a_checkpoint(model.state_dict())
-    batch = dataset.validation.scaled(slice(0, min(7, len(dataset.validation)))).to(model.device)
-    kept = batch.clone()
-    _check_samples(model, seed)
-    _check_abilities(model, batch, seed)
-    for what in ("validate", "evaluate"):
-        _check_metrics(model, dataset, what, seed)
-    require(torch.equal(batch, kept), "the images that were given were written to")
-    where = difference(before, through_a_checkpoint(model.state_dict()))
-    require(not where, f"sampling, encoding or validating changed the model's state: {where}")
+    presets = lambda: model_class.presets(dataset.spec)  # noqa: E731
+    return check_configs(model_class.Config, presets, config, resolve, budget_images, check_epochs)
 
 
 def _draw(model: Any, seed: int, count: int = 6) -> Any:
@@ -210,8 +125,8 @@ def _check_abilities(model: Any, images: Any, seed: int) -> None:
 
     spec, count = model.spec, len(images)
     for name in METHODS:
-        if name not in model.abilities:
-            _check_refusal(model, name, images, seed)
+        refused = name in model.abilities or _refuses(model, name, images, seed)
+        require(refused, f"{name} is not among the abilities, and raises no ConfigError")
     with torch.no_grad():
         if "encode" in model.abilities:
             codes = model.encode(images)
@@ -246,7 +161,7 @@ def _check_abilities(model: Any, images: Any, seed: int) -> None:
         require(bool((~dead).any()), "all filters are zero")
 
 
-def _check_refusal(model: Any, name: str, images: Any, seed: int) -> None:
+def _refuses(model: Any, name: str, images: Any, seed: int) -> bool:
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -256,33 +171,20 @@ def _check_refusal(model: Any, name: str, images: Any, seed: int) -> None:
         "filters": (),
         "log_likelihood": (images, generator),
     }
-    try:
-        getattr(model, name)(*arguments.get(name, (images,)))
-    except ConfigError:
-        return
-    raise AssertionError(f"{name} is not among the abilities, and raises no ConfigError")
+    return refuses(model, name, arguments.get(name, (images,)))
 
 
-def _check_metrics(model: Any, dataset: Any, what: str, seed: int) -> None:
+def _check_metrics(model: Any, dataset: Any, seed: int) -> None:
     import torch
 
-    def measure() -> dict[str, float]:
-        generator = torch.Generator().manual_seed(seed)
-        if what == "validate":
-            return model.validate(dataset.validation, generator)
-        return model.evaluate(dataset, dataset.validation, generator)
+    def validate() -> dict[str, float]:
+        return model.validate(dataset.validation, torch.Generator().manual_seed(seed))
 
-    metrics = measure()
-    require(isinstance(metrics, dict), f"{what} gave a {type(metrics).__name__}, not a dict")
-    for name, value in metrics.items():
-        require(
-            isinstance(name, str) and type(value) in (int, float), f"{what} gave {name!r}: {form(value)}, no number"
-        )
-    if what == "validate":
-        scalars(metrics, what)
-        require("score" in metrics, f"validate gave no score: {sorted(metrics)}")
-        again = measure()
-        require(metrics == again, f"the same generator gives other metrics the second time: {metrics} and {again}")
+    def evaluate() -> dict[str, float]:
+        return model.evaluate(dataset, dataset.validation, torch.Generator().manual_seed(seed))
+
+    check_metrics(validate, "validate")
+    check_metrics(evaluate, "evaluate", thorough=False)
 
 
 def _check_images(images: Any, shape: tuple[int | None, ...], what: str, unit_interval: bool) -> None:
@@ -302,13 +204,3 @@ def _check_tensor(value: Any, shape: tuple[int | None, ...], what: str) -> None:
     wanted = ", ".join("?" if size is None else str(size) for size in shape)
     require(right and value.dtype == torch.float32, f"{what} gave {form(value)}; it must be float32 [{wanted}]")
     require(bool(torch.isfinite(value).all()), f"{what} gave values that are not finite")
-
-
-def _state(training: Training) -> dict[str, Any]:
-    return through_a_checkpoint(training.state())
-
-
-def _close(training: Training) -> None:
-    close = getattr(training.source, "close", None)
-    if close is not None:
-        close()

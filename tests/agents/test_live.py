@@ -226,7 +226,7 @@ def test_a_newer_checkpoint_is_taken_up_when_the_next_game_begins(watch):
 
 def test_a_checkpoint_that_was_asked_for_stays(tmp_path):
     run = make_run(tmp_path, "frozen-lake", "q-learning", steps=(100, 200))
-    watched = Watching(run, checkpoint=100)
+    watched = Watching(run, checkpoint="100")
     assert "100 steps" in watched.content("notice")[0]["notice"]
     watched.again("restart")
     assert "100 steps" in watched.content("notice")[0]["notice"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import json
+import functools
 import os
 import re
 import shutil
@@ -12,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,11 +22,21 @@ from agents.acting import ActingSource
 from agents.saved import new_agent
 from agents.table_source import TableSource
 from agents.train import run_command
-from aprendiz import cli
 from aprendiz.loop import LoopState, load_run
 from aprendiz.run import Run
+from tests import training_runs
+from tests.training_runs import (
+    ROOT,
+    change_config,
+    full_disk,
+    killed_and_resumed,
+    lines,
+    plain,
+    record_tracking,
+    refused_by,
+    truncate_the_tensors,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--wandb", "disabled", "--no-video", "--device", "cpu")
 CARTPOLE = (
     *("cartpole", "--num-envs", "4", "--batch-size", "16", "--train-period-env-steps", "4"),
@@ -40,6 +48,7 @@ BREAKOUT = (
     *("breakout", "--precision", "fp32", "--evaluations", "0", "--num-envs", "2", "--batch-size", "4"),
     *("--replay-capacity", "2000", "--warmup-env-steps", "60", "--train-period-env-steps", "16", *COMMON),
 )
+refused = functools.partial(refused_by, run_command)
 
 
 @pytest.fixture(autouse=True)
@@ -60,26 +69,7 @@ def resume(run: Run, *arguments: str) -> Run:
 
 
 def stop_at(env_steps: int, arguments: list[str], number: signal.Signals = signal.SIGTERM) -> Run:
-    """Runs the command, which gets a signal as soon as so many environment steps have been made; returns the run."""
-    with pytest.MonkeyPatch.context() as patch:
-        for source in (ActingSource, TableSource):
-            patch.setattr(source, "next", interrupted(source.next, env_steps, number))
-        assert run_command(arguments) == 128 + number
-    if arguments[0] == "--resume":
-        return Run.open(arguments[1])
-    return Run.open("latest")
-
-
-def interrupted(following: Callable[..., Any], env_steps: int, number: signal.Signals) -> Callable[..., Any]:
-    sent = []
-
-    def following_until(source: Any, limit: int | None = None) -> Any:
-        if source.env_steps >= env_steps and not sent:
-            sent.append(number)
-            os.kill(os.getpid(), number)
-        return following(source, limit)
-
-    return following_until
+    return training_runs.stop_at(env_steps, run_command, arguments, number, ActingSource, TableSource)
 
 
 def opened(run: Run) -> tuple[Any, Any, LoopState]:
@@ -89,15 +79,6 @@ def opened(run: Run) -> tuple[Any, Any, LoopState]:
     state = LoopState()
     load_run(run, agent, source, state)
     return agent, source, state
-
-
-def plain(value: Any) -> Any:
-    """Tensors as arrays, so that numpy can compare everything."""
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def memory(source: Any) -> dict[str, Any]:
@@ -110,21 +91,9 @@ def memory(source: Any) -> dict[str, Any]:
     return content
 
 
-def lines(run: Run) -> list[dict[str, Any]]:
-    """metrics.jsonl without what the clock says."""
-    return [
-        {name: value for name, value in line.items() if name != "time" and not name.startswith("speed/")}
-        for line in run.metrics()
-    ]
-
-
 def assert_same_run(left: Run, right: Run) -> None:
-    """Number for number: networks, optimiser, generators, environments, replay memory, and every line of metrics."""
-    ours, theirs = left.load(), right.load()
-    for state in (ours, theirs):
-        del state["loop"]["elapsed_seconds"], state["bulk"]  # files differ, what they hold is compared below
-    np.testing.assert_equal(plain(ours), plain(theirs))
-    assert lines(left) == lines(right)
+    """Number for number: also what a replay memory holds, though its files differ."""
+    training_runs.assert_same_run(left, right, but=["bulk"])
     sources = [opened(run)[1] for run in (left, right)]
     if hasattr(sources[0], "replay"):
         np.testing.assert_equal(memory(sources[0]), memory(sources[1]))
@@ -295,61 +264,10 @@ def test_an_older_checkpoint_can_be_gone_on_from(whole_cartpole: Run, tmp_path: 
     assert_same_run(resume(run, "--checkpoint", str(older[-1])), whole_cartpole)
 
 
-DRIVER = """
-import os, signal, sys, traceback
-from agents import training
-from agents.train import run_command
-
-EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
-
-def run(arguments, kill_after=None):
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    sys.stdout = open(os.devnull, "w")
-    if kill_after is not None:
-        left = [kill_after]
-        def hook(event, given):
-            if event in EVENTS and os.environ["APRENDIZ_RUNS"] in str(given[0]):
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-    code = 1
-    try:
-        code = run_command(arguments)
-    except BaseException:
-        traceback.print_exc()
-    os._exit(code)
-
-arguments, root = sys.argv[1:], os.environ["APRENDIZ_RUNS"]
-assert run_command(arguments) == 0  # what is imported now need not be imported by every process to come
-for kill_after in KILL_AFTER:
-    before = set(os.listdir(root))
-    assert run(arguments, kill_after) == -signal.SIGKILL, kill_after
-    (made,) = set(os.listdir(root)) - before
-    resumed = ["--resume", made, "--wandb", "disabled", "--no-video"]
-    assert run(resumed, kill_after // 3) == -signal.SIGKILL, kill_after
-    assert run(resumed) == 0, kill_after
-"""
-"""Trains once to the end; then again and again, killed at one of its accesses to a file, twice, and then to the end."""
-
-
-def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_exactly(runs: Path) -> None:
+def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_exactly() -> None:
     often = ("--checkpoint-minutes", "1e-9", "--steps", "60", "--warmup-env-steps", "16", "--evaluations", "2")
     often += ("--replay-capacity", "40")  # overwritten on the way
-    kill_after = list(range(60, 300, 31))
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER.replace("KILL_AFTER", str(kill_after)), *CARTPOLE, *often],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    whole, *killed = sorted((Run.open(path) for path in runs.iterdir()), key=lambda run: run.info["created"])
-    assert len(killed) == len(kill_after)
+    whole, killed = killed_and_resumed("agents.train", (*CARTPOLE, *often), COMMON[:3], range(60, 300, 31))
     for run in killed:
         assert_same_run(run, whole)
         left = {path.name for folder in ("checkpoints", "replay") for path in (run.path / folder).iterdir()}
@@ -414,23 +332,7 @@ def test_a_video_of_the_best_checkpoint_is_made_and_one_that_fails_spoils_nothin
 
 
 def test_resuming_continues_the_same_run_of_weights_and_biases(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-
-    class Recorder:
-        def __init__(self, folder: Path, **given: Any) -> None:
-            self.given, self.logged, self.ended = SimpleNamespace(**given), [], []
-            made.append(self)
-
-        def log(self, step: int, metrics: Any) -> None:
-            self.logged.append(step)
-
-        def summary(self, values: Any) -> None:
-            self.ended.append(values["env_steps"])
-
-        def finish(self, exit_code: int = 0) -> None:
-            self.ended.append(f"finished with {exit_code}")
-
-    monkeypatch.setattr("aprendiz.tracking.Tracker", Recorder)
+    made = record_tracking(monkeypatch, "env_steps")
     arguments = [word for word in CARTPOLE if word not in ("--wandb", "disabled")]
     run = stop_at(60, [*arguments, "--steps", "120", "--wandb", "offline"])
     assert run_command(["--resume", run.name, "--no-video"]) == 0
@@ -460,19 +362,6 @@ def test_options_of_an_environment_are_taken_by_their_own_types() -> None:
 
 
 # What it refuses: one line, exit code 2
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line on stderr of a command that ends with exit code 2."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(run_command)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.mark.parametrize(
@@ -535,14 +424,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return train(*CARTPOLE, "--steps", "80", "--evaluations", "2")
 
 
-def change_config(**changes: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        info = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(info | changes))
-
-    return change
-
-
 def empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
@@ -555,11 +436,6 @@ def half_write_the_config(folder: Path) -> None:
 
 def forget_the_checkpoints(folder: Path) -> None:
     shutil.rmtree(folder / "checkpoints")
-
-
-def truncate_the_tensors(folder: Path) -> None:
-    for tensors in folder.rglob("tensors.safetensors"):
-        os.truncate(tensors, 1_000)
 
 
 def turn_a_bit(folder: Path) -> None:
@@ -619,16 +495,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_once_there_is_room(
     """The disk is full from the given flush on: in a segment of the replay memory, a checkpoint, a small file."""
     often = (*CARTPOLE, "--steps", "120", "--evaluations", "0", "--checkpoint-minutes", "1e-9")
     whole = train(*often)
-    sync, left = os.fsync, [writes]
-
-    def full(handle: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(handle)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with full_disk(writes):
         line = refused(capsys, *often)
     assert "No space left on device; " in line and ("make room" in line or "free some space" in line)
     assert "status.json" not in line

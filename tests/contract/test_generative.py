@@ -20,19 +20,12 @@ from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Work
 from aprendiz.testing import check_generative_model
 from generative import GENERATIVE
+from tests.threads import one_thread  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "generative"))
 from linear_autoencoder import LinearAutoencoder
 
 BUILTINS = [one.name for one in GENERATIVE.describe_all() if one.distribution == "aprendiz"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @functools.cache

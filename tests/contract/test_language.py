@@ -22,6 +22,7 @@ from aprendiz.run import Run
 from aprendiz.testing import check_language_model
 from language import LANGUAGE, evaluate, sample
 from language.train import run_command
+from tests.threads import one_thread  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "language"))
@@ -32,14 +33,6 @@ BUILTINS = [one.name for one in LANGUAGE.describe_all() if one.distribution == "
 SMALL = {"units": 16, "layers": 1, "streams": 4, "length": 16, "batch_size": 4, "dimensions": 8}
 """Sizes that decide how long a moment of training takes, by the names that they have in configs."""
 COMMON = ("--wandb", "disabled", "--device", "cpu", "--precision", "fp32")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def reduced(config: Any) -> dict[str, Any]:

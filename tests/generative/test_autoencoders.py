@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from generative.contractive import ContractiveAutoencoder, ContractiveConfig
 from generative.conv_autoencoder import ConvAutoencoder
 from generative.denoising import DenoisingAutoencoder, DenoisingConfig
 from generative.sparse import SparseAutoencoder, SparseConfig
+from tests.threads import one_thread  # noqa: F401
 
 NAMES = ("autoencoder", "conv-autoencoder", "denoising", "sparse", "contractive")
 GREY = ImageSpec(name="grey", channels=1, height=8, width=8)
@@ -35,14 +35,6 @@ STANDARD = ImageSpec(name="standard", channels=1, height=8, width=8, unit_interv
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load("digits")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(name: str, spec: ImageSpec = GREY, preset: str = "default", **changes: Any) -> Any:

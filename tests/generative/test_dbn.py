@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 import math
@@ -19,10 +18,7 @@ from generative.boltzmann import copy_machine, log_conditional, log_odds, unnorm
 from generative.dbn import DBN, DBNConfig
 from generative.fine_tuning import dense_layers
 from generative.partition import exact_log_partition
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.generative.staged_checks import copies, generator, resumed_exactly, same, train
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +35,6 @@ def made(config: DBNConfig, data, budget: int = 4_000, seed: int = 1):
     config = DBN.resolve(config, data.spec, train_images=len(data.train), budget_images=budget)
     model = DBN(config, data.spec, seed=seed)
     return model, model.make_source(data, seed=seed)
-
-
-def train(model, source, images: int) -> None:
-    seen = 0
-    while seen < images:
-        work = source.next(images - seen)
-        seen += work.units
-        if work.batch is not None:
-            model.update(work.batch)
-
-
-def copies(module) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in module.parameters()]
-
-
-def same(left, right) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 def test_while_a_machine_learns_the_others_do_not_change(digits) -> None:
@@ -144,19 +123,9 @@ def test_the_score_rises_with_every_machine(digits) -> None:
 @pytest.mark.parametrize("until", [300, 500, 700, 1_000, 1_350])
 def test_resuming_in_the_middle_of_any_stage_is_exact(digits, persistent: bool, until: int) -> None:
     config = config_of(persistent=persistent, pretrain_images=500, fine_tune_images=600, upward="samples")
-    whole, source = made(config, digits)
-    train(whole, source, until)
-    state = copy.deepcopy({"model": whole.state_dict(), "source": source.state_dict()})
-    train(whole, source, 1_600 - until)
-    again, other = made(config, digits)
-    again.load_state_dict(state["model"])
-    other.load_state_dict(state["source"])
-    train(again, other, 1_600 - until)
-    for name, module in whole.modules().items():
-        assert same(copies(module), copies(again.modules()[name])), name
+    whole, again = resumed_exactly(lambda: made(config, digits), until, 1_600)
     images = digits.test.scaled(slice(0, 9))
     assert torch.equal(whole.classify(images), again.classify(images))
-    assert torch.equal(whole.sample(2, generator()), again.sample(2, generator()))
 
 
 SPEC = ImageSpec(name="tiny", channels=1, height=4, width=4)

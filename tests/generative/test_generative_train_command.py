@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+import functools
 import json
 import math
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,19 +18,30 @@ import torch
 from linear_autoencoder import LinearAutoencoder
 from PIL import Image
 
-from aprendiz import cli
 from aprendiz.data.source import DataSource
 from aprendiz.loop import Outcome
 from aprendiz.run import Run
-from generative import pictures
 from generative.saved import open_model
 from generative.train import parse_order, run_command
+from tests import training_runs
+from tests.training_runs import (
+    assert_same_run,
+    change_config,
+    forget,
+    full_disk,
+    killed_and_resumed,
+    lines,
+    plain,
+    record_tracking,
+    refused_by,
+    truncate_the_tensors,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMON = ("--wandb", "disabled", "--device", "cpu")
 MODEL = "linear_autoencoder:LinearAutoencoder"
 LINEAR = (MODEL, "--pictures", "4", "--validations", "4", *COMMON)
 """Small enough to be trained many times."""
+refused = functools.partial(refused_by, run_command)
 
 
 @pytest.fixture(autouse=True)
@@ -55,49 +62,7 @@ def resume(run: Run, *arguments: str) -> Run:
 
 
 def stop_at(images: int, arguments: list[str], number: signal.Signals = signal.SIGTERM) -> Run:
-    """Runs the command, which gets a signal as soon as so many images have been seen; returns the run."""
-    following, seen, sent = DataSource.next, [0], []
-    if arguments[0] == "--resume":
-        seen[0] = Run.open(arguments[1]).load()["loop"]["units"]
-
-    def following_until(source: Any, limit: int | None = None) -> Any:
-        if seen[0] >= images and not sent:
-            sent.append(number)
-            os.kill(os.getpid(), number)
-        work = following(source, limit)
-        seen[0] += work.units
-        return work
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DataSource, "next", following_until)
-        assert run_command(arguments) == 128 + number
-    return Run.open(arguments[1] if arguments[0] == "--resume" else "latest")
-
-
-def plain(value: Any) -> Any:
-    """Tensors as arrays, so that numpy can compare everything."""
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def lines(run: Run) -> list[dict[str, Any]]:
-    """metrics.jsonl without what the clock says."""
-    return [
-        {name: value for name, value in line.items() if name != "time" and not name.startswith("speed/")}
-        for line in run.metrics()
-    ]
-
-
-def assert_same_run(left: Run, right: Run) -> None:
-    """Number for number: networks, optimisers, generators, place in the data, and every line of metrics."""
-    ours, theirs = left.load(), right.load()
-    for state in (ours, theirs):
-        del state["loop"]["elapsed_seconds"]
-    np.testing.assert_equal(plain(ours), plain(theirs))
-    assert lines(left) == lines(right)
+    return training_runs.stop_at(images, run_command, arguments, number, DataSource)
 
 
 # Stopping and going on
@@ -183,61 +148,12 @@ def test_an_older_checkpoint_can_be_gone_on_from(whole: Run, tmp_path: Path) -> 
     assert_same_run(resume(run, "--checkpoint", str(older[-1])), whole)
 
 
-DRIVER = """
-import os, signal, sys, traceback
-from generative.train import run_command
-
-EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
-
-def run(arguments, kill_after=None):
-    pid = os.fork()
-    if pid:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    sys.stdout = open(os.devnull, "w")
-    if kill_after is not None:
-        left = [kill_after]
-        def hook(event, given):
-            if event in EVENTS and os.environ["APRENDIZ_RUNS"] in str(given[0]):
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        sys.addaudithook(hook)
-    code = 1
-    try:
-        code = run_command(arguments)
-    except BaseException:
-        traceback.print_exc()
-    os._exit(code)
-
-arguments, root = sys.argv[1:], os.environ["APRENDIZ_RUNS"]
-assert run_command(arguments) == 0  # what is imported now need not be imported by every process to come
-for kill_after in KILL_AFTER:
-    before = set(os.listdir(root))
-    assert run(arguments, kill_after) == -signal.SIGKILL, kill_after
-    (made,) = set(os.listdir(root)) - before
-    resumed = ["--resume", made, "--wandb", "disabled"]
-    assert run(resumed, kill_after // 3) == -signal.SIGKILL, kill_after
-    assert run(resumed) == 0, kill_after
-"""
-"""Trains once to the end; then again and again, killed at one of its accesses to a file, twice, and then to the end."""
-
-
-def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_exactly(runs: Path) -> None:
+def test_kill_9_at_any_moment_leaves_a_run_that_goes_on_exactly() -> None:
     often = ("--checkpoint-minutes", "1e-9", "--images", "500")
-    kill_after = list(range(60, 160, 33))
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER.replace("KILL_AFTER", repr(kill_after)), *LINEAR, *often],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    made = [Run.open(path) for path in runs.iterdir()]
-    assert len(made) == 1 + len(kill_after)
-    for run in made[1:]:
-        assert_same_run(run, made[0])
+    words, module = (*LINEAR, *often), "generative.train"
+    whole, killed = killed_and_resumed(module, words, COMMON[:2], range(60, 160, 33), Path(__file__).parent)
+    for run in killed:
+        assert_same_run(run, whole)
 
 
 # What it leaves behind
@@ -280,7 +196,7 @@ def test_pictures_of_a_slow_model_are_drawn_less_often(monkeypatch: pytest.Monke
     drawn: list[int] = []
     original = LinearAutoencoder.sample
     monkeypatch.setattr(LinearAutoencoder, "sample", slow)
-    monkeypatch.setattr(pictures, "SHARE_OF_TIME", 0.0)
+    monkeypatch.setattr("aprendiz.time_share.SHARE_OF_TIME", 0.0)
     run = train(*LINEAR, "--images", "400")
     assert len(drawn) == 2 and run.samples.joinpath("images-000000000400.png").exists()  # the first and the last
 
@@ -305,27 +221,7 @@ def test_the_judge_is_asked_for_only_by_models_that_want_it(monkeypatch: pytest.
 
 
 def test_pictures_metrics_and_curves_go_to_weights_and_biases(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-
-    class Recorder:
-        def __init__(self, folder: Path, **given: Any) -> None:
-            self.given, self.logged, self.images, self.ended = SimpleNamespace(**given), [], [], []
-            made.append(self)
-
-        def log(self, step: int, metrics: Any) -> None:
-            self.logged.append(step)
-
-        def image(self, key: str, image: Path, step: int, caption: str | None = None) -> None:
-            assert image.exists()
-            self.images.append((key, step))
-
-        def summary(self, values: Any) -> None:
-            self.ended.append(values["images"])
-
-        def finish(self, exit_code: int = 0) -> None:
-            self.ended.append(f"finished with {exit_code}")
-
-    monkeypatch.setattr("aprendiz.tracking.Tracker", Recorder)
+    made = record_tracking(monkeypatch, "images")
     arguments = [word for word in LINEAR if word not in ("--wandb", "disabled")]
     run = stop_at(120, [*arguments, "--images", "300", "--wandb", "offline"])
     assert run_command(["--resume", run.name]) == 0
@@ -334,7 +230,7 @@ def test_pictures_metrics_and_curves_go_to_weights_and_biases(monkeypatch: pytes
     assert (first.given.resumed, second.given.resumed) == (False, True)
     assert first.given.step_metric == "images" and first.given.config["model"]["name"] == MODEL
     assert first.logged[-1] <= 200 < second.logged[0]
-    assert {"sample/images", "sample/reconstructions", "sample/curves"} == {key for key, _ in second.images}
+    assert {"sample/images", "sample/reconstructions", "sample/curves"} == set(second.media)
     assert first.ended == [200, "finished with 0"] and second.ended == [300, "finished with 0"]
 
 
@@ -480,19 +376,6 @@ def test_a_choice_that_may_be_left_open_is_a_flag_too(tmp_path: Path, words: lis
 # What it refuses: one line, exit code 2
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line on stderr of a command that ends with exit code 2."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(run_command)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    return line
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -551,25 +434,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
         return train(*LINEAR, "--images", "200", "--validations", "2")
 
 
-def change_config(**changes: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        info = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(info | changes))
-
-    return change
-
-
-def forget_the_data(folder: Path) -> None:
-    info = json.loads((folder / "config.json").read_text())
-    del info["config"]["data"]
-    (folder / "config.json").write_text(json.dumps(info))
-
-
-def truncate_the_tensors(folder: Path) -> None:
-    for tensors in folder.rglob("tensors.safetensors"):
-        os.truncate(tensors, 1_000)
-
-
 def change_the_network(folder: Path) -> None:
     info = json.loads((folder / "config.json").read_text())
     info["config"]["model"]["hyperparameters"]["code_units"] = 3
@@ -580,7 +444,7 @@ def change_the_network(folder: Path) -> None:
     ("damage", "said"),
     [
         (change_config(kind="agents"), "is a run of agents; use python -m agents"),
-        (forget_the_data, "config.json lacks data: it was cut"),
+        (forget("data"), "config.json lacks data: it was cut"),
         (truncate_the_tensors, "damaged: tensors.safetensors .*no other checkpoint of this run is whole"),
         (change_the_network, "does not fit its own config.json"),
     ],
@@ -599,16 +463,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_once_there_is_room(
 ) -> None:
     often = (*LINEAR, "--images", "500", "--checkpoint-minutes", "1e-9", "--pictures", "0")
     whole = train(*often)
-    sync, left = os.fsync, [30]
-
-    def full(handle: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        sync(handle)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    with full_disk(30):
         line = refused(capsys, *often)
     assert "No space left on device; " in line and "make room" in line
     run = Run.open("latest")

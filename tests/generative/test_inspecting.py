@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from aprendiz import cli, data
+from aprendiz import data
 from aprendiz.run import Run
 from generative import encode, evaluate, filters
 from generative.grid import make_grid, normalised, png
 from generative.saved import open_model
 from generative.train import run_command
+from tests.training_runs import refused_by
 
 MODEL = "linear_autoencoder:LinearAutoencoder"
 QUICK = ("--pictures", "0", "--validations", "0", "--wandb", "disabled", "--device", "cpu")
@@ -35,17 +34,6 @@ def train(folder: Path, *arguments: str) -> Run:
         patch.setenv("APRENDIZ_RUNS", str(folder))
         assert run_command([*arguments, *QUICK]) == 0
         return Run.open("latest")
-
-
-def refused(command: Callable[[list[str]], Any], capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["command", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(command)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
 
 
 # Codes
@@ -145,13 +133,13 @@ def test_images_that_there_are_not_are_refused(
     (tmp_path / "letter.npy").write_text("no array")
     np.save("wide.npy", np.zeros((2, 9, 9), np.uint8))
     np.save("bright.npy", np.full((2, 8, 8), 3.0))
-    assert said in refused(encode.command, capsys, str(run.path), *words)
+    assert said in refused_by(encode.command, capsys, str(run.path), *words)
 
 
 def test_a_data_set_of_another_size_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     load = data.load
     monkeypatch.setattr(data, "load", lambda name, **_: load("digits", patch=4, patches=50))
-    assert "images of mnist are 4x4 in grey" in refused(encode.command, capsys, str(run.path), "mnist")
+    assert "images of mnist are 4x4 in grey" in refused_by(encode.command, capsys, str(run.path), "mnist")
 
 
 # Filters
@@ -183,7 +171,7 @@ def test_models_without_filters_are_refused_with_those_that_have_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tmp_path / "runs", "ns-gan", "--images", "128", "--patch", "4")
-    line = refused(filters.command, capsys, str(run.path), "--out", str(tmp_path / "filters.png"))
+    line = refused_by(filters.command, capsys, str(run.path), "--out", str(tmp_path / "filters.png"))
     assert "filters needs a model that can show filters; ns-gan cannot" in line and "denoising" in line
 
 
@@ -224,7 +212,7 @@ def test_bad_input_ends_in_one_line(
     run: Run, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(run.path) if word == "RUN" else word for word in arguments]
-    assert said in refused(evaluate.command, capsys, *words)
+    assert said in refused_by(evaluate.command, capsys, *words)
 
 
 def test_a_run_that_is_none_of_this_family_or_damaged_is_refused(
@@ -237,8 +225,8 @@ def test_a_run_that_is_none_of_this_family_or_damaged_is_refused(
     for tensors in damaged.rglob("tensors.safetensors"):
         tensors.write_bytes(tensors.read_bytes()[:-50])
     for command in (encode.command, filters.command, evaluate.command):
-        assert "is a run of agents" in refused(command, capsys, str(other))
-        assert "damaged: tensors.safetensors is truncated" in refused(command, capsys, str(damaged))
+        assert "is a run of agents" in refused_by(command, capsys, str(other))
+        assert "damaged: tensors.safetensors is truncated" in refused_by(command, capsys, str(damaged))
 
 
 # Pictures

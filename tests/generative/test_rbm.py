@@ -24,10 +24,7 @@ from generative.boltzmann import (
     pseudo_log_likelihood,
 )
 from generative.rbm import RBM, RBMConfig
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.generative.staged_checks import generator, train
 
 
 def small(visible: int = 4, hidden: int = 3, scale: float = 1.0, *, gaussian: bool = False) -> Machine:
@@ -249,12 +246,7 @@ def bars(size: int = 4):
 def trained(config: RBMConfig, data, images: int, seed: int = 1) -> RBM:
     config = RBM.resolve(config, data.spec, train_images=len(data.train), budget_images=images)
     model = RBM(config, data.spec, seed=seed)
-    source, seen = model.make_source(data, seed=seed), 0
-    while seen < images:
-        work = source.next(images - seen)
-        seen += work.units
-        if work.batch is not None:
-            model.update(work.batch)
+    train(model, model.make_source(data, seed=seed), images)
     return model
 
 

@@ -14,12 +14,12 @@ import torch
 from linear_autoencoder import LinearAutoencoder
 from PIL import Image
 
-from aprendiz import cli
 from aprendiz.run import Run
 from generative import GENERATIVE
 from generative.sample import along_sphere, class_number, command, draw, interpolate
 from generative.saved import SavedModel, open_model
 from generative.train import run_command
+from tests.training_runs import refused_by
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "linear_autoencoder:LinearAutoencoder"
@@ -192,17 +192,6 @@ def test_between_gaussian_vectors_the_way_keeps_their_length() -> None:
 # What is refused
 
 
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["sample", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(command)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -228,13 +217,13 @@ def test_bad_input_ends_in_one_line(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        assert said in refused(capsys, str(run.path), *arguments)
+        assert said in refused_by(command, capsys, str(run.path), *arguments)
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_label_that_there_is_not_is_refused(conditional: Run, capsys: pytest.CaptureFixture[str]) -> None:
     said = "--label '10' is no class: 0 to 9 (0, 1, 2, 3, 4, 5, 6, 7, 8, 9), or all"
-    assert said in refused(capsys, str(conditional.path), "--label", "10")
+    assert said in refused_by(command, capsys, str(conditional.path), "--label", "10")
 
 
 def test_what_a_model_cannot_is_said_with_those_that_can(every_model: dict[str, Run]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -18,10 +17,7 @@ from generative import fine_tuning
 from generative.fine_tuning import Classifier, StagedConfig, bound_norms, dropped, initialize
 from generative.stacked import StackedAutoencoder, StackedConfig
 from generative.stacked_layers import distance
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.generative.staged_checks import copies, generator, resumed_exactly, same, train
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +38,6 @@ def made(config: StackedConfig, data, budget: int = 4_000, seed: int = 1):
     config = StackedAutoencoder.resolve(config, data.spec, train_images=len(data.train), budget_images=budget)
     model = StackedAutoencoder(config, data.spec, seed=seed)
     return model, model.make_source(data, seed=seed)
-
-
-def train(model, source, images: int) -> None:
-    seen = 0
-    while seen < images:
-        work = source.next(images - seen)
-        seen += work.units
-        if work.batch is not None:
-            model.update(work.batch)
-
-
-def copies(module: nn.Module) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in module.parameters()]
-
-
-def same(left, right) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 def test_while_a_layer_learns_the_others_do_not_change(digits) -> None:
@@ -210,17 +189,7 @@ def test_few_labels_pre_train_on_all_images(digits) -> None:
 @pytest.mark.parametrize("until", [300, 500, 700, 1_000, 1_350])
 def test_resuming_in_the_middle_of_any_stage_is_exact(digits, fine_tune: str, until: int) -> None:
     config = config_of(fine_tune=fine_tune, pretrain_images=500, fine_tune_images=600, max_norm=2.0, input_noise=0.1)
-    whole, source = made(config, digits)
-    train(whole, source, until)
-    state = copy.deepcopy({"model": whole.state_dict(), "source": source.state_dict()})
-    train(whole, source, 1_600 - until)
-    again, other = made(config, digits, seed=1)
-    again.load_state_dict(state["model"])
-    other.load_state_dict(state["source"])
-    train(again, other, 1_600 - until)
-    for name, module in whole.modules().items():
-        assert same(copies(module), copies(again.modules()[name])), name
-    assert torch.equal(whole.sample(2, generator()), again.sample(2, generator()))
+    whole, again = resumed_exactly(lambda: made(config, digits), until, 1_600)
     if whole.tuned is not None:
         images = digits.test.scaled(slice(0, 9))
         assert torch.equal(whole.classify(images), again.classify(images))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,19 +16,12 @@ from aprendiz.data.images import ArrayImages
 from aprendiz.errors import ConfigError
 from generative.elbo import gaussian_log_density
 from generative.vae import LEAST_LOG_DEVIATION, VAE, BetaVAE, BetaVAEConfig, VAEConfig
+from tests.threads import one_thread  # noqa: F401
 
 GREY = ImageSpec(name="grey", channels=1, height=8, width=8)
 TINY = ImageSpec(name="tiny", channels=1, height=4, width=4)
 COLOUR = ImageSpec(name="colour", channels=3, height=12, width=10)
 STANDARD = ImageSpec(name="standard", channels=1, height=8, width=8, unit_interval=False)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(spec: ImageSpec = GREY, cls: type[VAE] = VAE, preset: str = "default", **changes: Any) -> VAE:

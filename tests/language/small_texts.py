@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 
 from aprendiz.text import build
@@ -40,3 +42,8 @@ def data_of(
 def small(level: str = "char", count: int = 200) -> TextData:
     """Sentences, as models learn from them."""
     return data_of(sentences(count), level)
+
+
+def piped(content: bytes) -> io.TextIOWrapper:
+    """Standard input that comes from another program."""
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")

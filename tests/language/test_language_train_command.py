@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import json
 import math
-import os
 import re
 import shutil
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from bigram import Bigram, Stretches
-from small_texts import sentences
+from small_texts import piped, sentences
 
-from aprendiz import cli
 from aprendiz.loop import Outcome
 from aprendiz.run import Run
-from language import samples
 from language.saved import open_model, text_of
 from language.train import run_command
+from tests import training_runs
+from tests.training_runs import (
+    assert_same_run,
+    change_config,
+    forget,
+    lines,
+    plain,
+    record_tracking,
+    refused_by,
+    truncate_the_tensors,
+)
 
 COMMON = ("--wandb", "disabled", "--device", "cpu")
 MODEL = "bigram:Bigram"
 BIGRAM = (MODEL, "--samples", "20", "--validations", "4", *COMMON)
 """Small enough to be trained many times."""
+refused = functools.partial(refused_by, run_command)
 
 
 @pytest.fixture(autouse=True)
@@ -59,49 +67,7 @@ def resume(run: Run, *arguments: str) -> Run:
 
 
 def stop_at(tokens: int, arguments: list[str], number: signal.Signals = signal.SIGTERM) -> Run:
-    """Runs the command, which gets a signal as soon as so many tokens have been seen; returns the run."""
-    following, seen, sent = Stretches.next, [0], []
-    if arguments[0] == "--resume":
-        seen[0] = Run.open(arguments[1]).load()["loop"]["units"]
-
-    def following_until(source: Any, limit: int | None = None) -> Any:
-        if seen[0] >= tokens and not sent:
-            sent.append(number)
-            os.kill(os.getpid(), number)
-        work = following(source, limit)
-        seen[0] += work.units
-        return work
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stretches, "next", following_until)
-        assert run_command(arguments) == 128 + number
-    return Run.open(arguments[1] if arguments[0] == "--resume" else "latest")
-
-
-def plain(value: Any) -> Any:
-    """Tensors as arrays, so that numpy can compare everything."""
-    if isinstance(value, torch.Tensor):
-        return value.numpy()
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def lines(run: Run) -> list[dict[str, Any]]:
-    """metrics.jsonl without what the clock says."""
-    return [
-        {name: value for name, value in line.items() if name != "time" and not name.startswith("speed/")}
-        for line in run.metrics()
-    ]
-
-
-def assert_same_run(left: Run, right: Run) -> None:
-    """Number for number: weights, generators, place in the text, and every line of metrics."""
-    ours, theirs = left.load(), right.load()
-    for state in (ours, theirs):
-        del state["loop"]["elapsed_seconds"]
-    np.testing.assert_equal(plain(ours), plain(theirs))
-    assert lines(left) == lines(right)
+    return training_runs.stop_at(tokens, run_command, arguments, number, Stretches)
 
 
 # Stopping and going on
@@ -222,7 +188,7 @@ def test_the_texts_on_the_way_are_made_of_the_same_random_numbers(book: Path) ->
 
 
 def test_texts_of_a_slow_model_are_written_less_often(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samples, "SHARE_OF_TIME", 0.0)
+    monkeypatch.setattr("aprendiz.time_share.SHARE_OF_TIME", 0.0)
     run = train(*BIGRAM, "--data", f"file:{book}", "--tokens", "400")
     assert len(list(run.samples.glob("text-*.txt"))) == 2  # the first and the last
 
@@ -241,9 +207,6 @@ def test_a_text_of_words_or_bytes_keeps_its_options(book: Path) -> None:
 def test_standard_input_is_kept_with_the_run_and_resumed_without_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def piped(content: bytes) -> Any:
-        return SimpleNamespace(buffer=io.BytesIO(content), closed=False, isatty=lambda: False)
-
     arguments = (*BIGRAM, "--data", "-", "--tokens")
     monkeypatch.setattr(sys, "stdin", piped(sentences(150).encode()))
     run = train(*arguments, "300")
@@ -258,31 +221,7 @@ def test_standard_input_is_kept_with_the_run_and_resumed_without_it(
 
 
 def test_metrics_texts_and_curves_go_to_weights_and_biases(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Any] = []
-
-    class Recorder:
-        def __init__(self, folder: Path, **given: Any) -> None:
-            self.given, self.logged, self.media, self.ended = SimpleNamespace(**given), [], [], []
-            made.append(self)
-
-        def log(self, step: int, metrics: Any) -> None:
-            self.logged.append(step)
-
-        def text(self, key: str, text: str, step: int) -> None:
-            assert text
-            self.media.append(key)
-
-        def image(self, key: str, image: Path, step: int, caption: str | None = None) -> None:
-            assert image.exists()
-            self.media.append(key)
-
-        def summary(self, values: Any) -> None:
-            self.ended.append(values["tokens"])
-
-        def finish(self, exit_code: int = 0) -> None:
-            self.ended.append(f"finished with {exit_code}")
-
-    monkeypatch.setattr("aprendiz.tracking.Tracker", Recorder)
+    made = record_tracking(monkeypatch, "tokens")
     arguments = [word for word in BIGRAM if word not in ("--wandb", "disabled")]
     run = stop_at(120, [*arguments, "--data", f"file:{book}", "--tokens", "600", "--wandb", "offline"])
     assert run_command(["--resume", run.name]) == 0
@@ -320,19 +259,6 @@ def test_nan_losses_stop_the_run_and_a_lower_learning_rate_goes_on(
 
 
 # What it refuses: one line, exit code 2
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line on stderr of a command that ends with exit code 2."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(run_command)
-    assert stopped.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.mark.parametrize(
@@ -420,8 +346,7 @@ def test_a_text_shorter_than_a_stretch_ends_in_one_line(
 def test_standard_input_that_is_no_text_ends_in_one_line(
     content: bytes, said: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = SimpleNamespace(buffer=io.BytesIO(content), closed=False, isatty=lambda: False)
-    monkeypatch.setattr(sys, "stdin", stream)
+    monkeypatch.setattr(sys, "stdin", piped(content))
     assert re.search(said, refused(capsys, *BIGRAM, "--data", "-"))
     assert not runs.exists()
 
@@ -440,20 +365,6 @@ def test_a_text_that_changed_or_went_is_refused(tmp_path: Path, capsys: pytest.C
     assert open_model(run).model.start(1) is None  # the model itself needs no text
 
 
-def change_config(**changes: Any) -> Callable[[Path], None]:
-    def change(folder: Path) -> None:
-        info = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(info | changes))
-
-    return change
-
-
-def forget_the_text(folder: Path) -> None:
-    info = json.loads((folder / "config.json").read_text())
-    del info["config"]["text"]
-    (folder / "config.json").write_text(json.dumps(info))
-
-
 def lose_the_vocabulary(folder: Path) -> None:
     (folder / "vocabulary.json").unlink()
 
@@ -468,16 +379,11 @@ def another_vocabulary(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(info))
 
 
-def truncate_the_tensors(folder: Path) -> None:
-    for tensors in folder.rglob("tensors.safetensors"):
-        os.truncate(tensors, 1_000)
-
-
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
         (change_config(kind="agents"), "is a run of agents; use python -m agents"),
-        (forget_the_text, "config.json lacks text: it was cut"),
+        (forget("text"), "config.json lacks text: it was cut"),
         (lose_the_vocabulary, "vocabulary.json cannot be read"),
         (damage_the_vocabulary, "vocabulary.json is damaged"),
         (another_vocabulary, "does not fit its own config.json"),

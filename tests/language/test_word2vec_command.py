@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-from small_texts import sentences
+from small_texts import piped, sentences
 
-from aprendiz import cli
 from aprendiz.run import Run
 from aprendiz.text import build, files, reading
 from language import train, vectors
 from language.saved import open_words
 from language.token_chunks import TokenChunks
+from tests import training_runs
+from tests.training_runs import assert_same_run, lines, refused_by
 
 WORD2VEC = ("word2vec", "--dimensions", "12", "--min-count", "1", "--threads", "1", "--subsampling", "0.01")
 COMMON = ("--wandb", "disabled", "--device", "cpu")
@@ -45,21 +42,8 @@ def trained(*arguments: str) -> Run:
 
 
 def stopped(tokens: int, *arguments: str) -> Run:
-    """A run that gets SIGTERM as soon as so many tokens have been seen."""
-    following, seen = TokenChunks.next, 0
-
-    def following_until(source: Any, limit: int | None = None) -> Any:
-        nonlocal seen
-        if seen < tokens <= seen + source.chunk_tokens:
-            os.kill(os.getpid(), signal.SIGTERM)
-        work = following(source, limit)
-        seen += work.units
-        return work
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TokenChunks, "next", following_until)
-        assert train.run_command([*WORD2VEC, *COMMON, *arguments]) == 128 + signal.SIGTERM
-    return Run.open("latest")
+    words = [*WORD2VEC, *COMMON, *arguments]
+    return training_runs.stop_at(tokens, train.run_command, words, signal.SIGTERM, TokenChunks)
 
 
 def resumed(run: Run) -> Run:
@@ -67,40 +51,21 @@ def resumed(run: Run) -> Run:
     return Run.open(run.path)
 
 
-def assert_same_run(left: Run, right: Run) -> None:
-    """Bit for bit: the vectors, the place in the text, and every line of metrics but the clock's."""
-    ours, theirs = left.load(), right.load()
-    for name in ("input", "output"):
-        np.testing.assert_array_equal(ours["learner"].pop(name).numpy(), theirs["learner"].pop(name).numpy())
-    assert ours["learner"] == theirs["learner"] and ours["source"] == theirs["source"]
-    lines = [
-        [
-            {name: value for name, value in line.items() if name != "time" and "speed" not in name}
-            for line in run.metrics()
-        ]
-        for run in (left, right)
-    ]
-    assert lines[0] == lines[1] and len(lines[0]) > 5
-
-
 def test_an_interrupted_run_goes_on_exactly(book: str) -> None:
     arguments = ("--data", book, "--tokens", "4_000", "--validation", "0.1", "--validations", "6")
     whole = trained(*arguments)
     run = stopped(1_500, *arguments)
-    assert 1_000 < run.load()["loop"]["units"] < 2_000
+    assert 1_000 < run.load()["loop"]["units"] < 2_000 and len(lines(whole)) > 5
     assert_same_run(resumed(run), whole)
 
 
 def test_standard_input_is_kept_with_the_run_which_goes_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def piped(content: str) -> Any:
-        return SimpleNamespace(buffer=io.BytesIO(content.encode()), closed=False, isatty=lambda: False)
-
     arguments = ("--data", "-", "--tokens", "4_000")
-    monkeypatch.setattr(sys, "stdin", piped(sentences(150)))
+    monkeypatch.setattr(sys, "stdin", piped(sentences(150).encode()))
     whole = trained(*arguments)
-    monkeypatch.setattr(sys, "stdin", piped(sentences(150)))
+    monkeypatch.setattr(sys, "stdin", piped(sentences(150).encode()))
     run = stopped(1_500, *arguments)
-    monkeypatch.setattr(sys, "stdin", piped(""))
+    monkeypatch.setattr(sys, "stdin", piped(b""))
     assert_same_run(resumed(run), whole)
 
 
@@ -154,10 +119,5 @@ def test_a_file_that_cannot_be_learned_from_ends_in_one_line(
 ) -> None:
     (tmp_path / "given.txt").write_bytes(content)
     arguments = ["word2vec", "--threads", "1", *COMMON, "--data", f"file:{tmp_path / 'given.txt'}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main(train.run_command)
-    assert ended.value.code == 2 and not runs.exists()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and re.search(said, line)
+    line = refused_by(train.run_command, capsys, *arguments)
+    assert re.search(said, line) and not runs.exists()
