@@ -25,13 +25,13 @@ function logTicks(low, high) {
   return found.length > 1 ? found : ticks(low, high, 4);
 }
 
-/* A number as short as it can be told. */
-function short(value) {
+/* A number as short as it can be told; beside others of an axis up to `largest` in their unit. */
+function short(value, largest = 0) {
   if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
   const size = Math.abs(value);
   if (size >= 1e9) return `${+(value / 1e9).toPrecision(4)}G`;
   if (size >= 1e6) return `${+(value / 1e6).toPrecision(4)}M`;
-  if (size >= 1e4) return `${+(value / 1e3).toPrecision(4)}k`;
+  if (size >= 1e4 || (size >= 1e3 && largest >= 1e4)) return `${+(value / 1e3).toPrecision(4)}k`;
   if (size !== 0 && size < 1e-3) return value.toExponential(2);
   return String(+value.toPrecision(4));
 }
@@ -164,14 +164,14 @@ class Chart {
     pen.textBaseline = "middle";
     for (const y of this.logarithmic ? logTicks(this.y0, this.y1) : ticks(this.y0, this.y1, 5)) {
       this.stroke(pen, [[MARGIN.left, this.py(y)], [this.width - MARGIN.right, this.py(y)]]);
-      pen.fillText(short(y), MARGIN.left - 6, this.py(y));
+      pen.fillText(short(y, this.y1), MARGIN.left - 6, this.py(y));
     }
     pen.textAlign = "center";
     pen.textBaseline = "top";
     const time = this.state.axis === "seconds", scale = !time ? 1 : this.x1 > 7200 ? 3600 : this.x1 > 120 ? 60 : 1;
     for (const x of ticks(this.x0 / scale, this.x1 / scale, 6)) {
       this.stroke(pen, [[this.px(x * scale), bottom], [this.px(x * scale), bottom + 4]]);
-      pen.fillText(short(x), this.px(x * scale), bottom + 6);
+      pen.fillText(short(x, this.x1 / scale), this.px(x * scale), bottom + 6);
     }
     const unit = time ? { 1: "seconds", 60: "minutes", 3600: "hours" }[scale] : this.units[this.state.axis];
     pen.fillText(this.empty ? "nothing to show on this axis" : unit, (MARGIN.left + this.width - MARGIN.right) / 2, bottom + 19);

@@ -39,8 +39,8 @@ function colored(cell, label) {
   cell.prepend(dot);
 }
 
-/* A table that sorts by the column whose head is clicked. cells: text, or {text, sort, className, label, code, copy}. Columns
-   in which no row has anything are left out. */
+/* A table that sorts by the column whose head is clicked. cells: text, or {text, sort, className, label, code}; code stands below
+   the text and can be copied. Columns in which no row has anything are left out. */
 function table(heads, rows, parent) {
   const told = cell => ![undefined, null, "", "\u2013"].includes(cell !== null && typeof cell === "object" ? cell.text : cell);
   const kept = heads.map((_, column) => column === 0 || !rows.length || rows.some(row => told(row[column])));
@@ -52,12 +52,12 @@ function table(heads, rows, parent) {
     const keys = row.map(cell => {
       const given = cell !== null && typeof cell === "object" ? cell : { text: cell };
       const place = make("td", null, line, given.className || (typeof given.sort === "number" ? "number" : given.label ? "group" : ""));
-      if (given.code && given.text) {
-        make("code", given.text, place);
+      place.textContent = given.text ?? "";
+      if (given.code) {
         const copy = make("button", "copy", place, "copy");
-        copy.addEventListener("click", () => navigator.clipboard.writeText(given.text).then(() => { copy.textContent = "copied"; }));
-      } else {
-        place.textContent = given.text ?? "";
+        copy.title = "copy the command";
+        copy.addEventListener("click", () => navigator.clipboard.writeText(given.code).then(() => { copy.textContent = "copied"; }));
+        make("code", given.code, place);
       }
       if (given.label) colored(place, given.label);
       return given.sort ?? given.text ?? "";
@@ -151,15 +151,13 @@ function drawTables() {
     heading(`Final evaluation: ${one.kind}`, `final-${index}`);
     make("p", DATA.explain_table, MAIN, "explain");
     for (const note of one.notes) make("p", `\u26a0 ${note}`, MAIN, "explain");
-    table(["task", "group", "metric", "mean", "IQM", "95% interval of the IQM", "over", "human-normalised", "95% interval", "steps a second",
-      "memory MB", "scores of runs", "from"],
-    one.rows.map(row => [
-      DATA.groups[row.group].task, { text: DATA.groups[row.group].label, label: DATA.groups[row.group].label }, row.metric,
-      { ...number(row.mean), className: row.best ? "number best" : "number" }, number(row.iqm), { text: between(row.interval), className: "brief" }, { text: row.over, className: "brief" },
-      { text: percent(row.human), sort: row.human ?? undefined, className: "number" },
-      { text: row.human_interval ? `${percent(row.human_interval[0])} to ${percent(row.human_interval[1])}` : "", className: "brief" },
-      number(row.speed), number(row.memory), row.values.map(short).join(", "), { text: row.source, className: "brief" },
-    ]), MAIN);
+    drawFinal(one.rows.filter(row => row.own), MAIN);
+    const others = one.rows.filter(row => !row.own);
+    if (others.length) {
+      const box = make("details", null, MAIN, "beside");
+      make("summary", `also measured: ${[...new Set(others.map(row => row.metric))].join(", ")}`, box);
+      drawFinal(others, box);
+    }
     if (one.aggregates.length) {
       make("h3", `Human-normalised scores over ${one.human_tasks.join(", ")}`, MAIN);
       table(["group", "runs", "IQM", "95% interval", "median", "95% interval", "mean", "95% interval", "optimality gap", "95% interval"],
@@ -168,6 +166,18 @@ function drawTables() {
     }
     if (one.compared.length) drawImprovements(one);
   });
+}
+
+function drawFinal(rows, place) {
+  table(["task", "group", "metric", "mean", "IQM", "95% interval of the IQM", "over", "human-normalised", "95% interval", "steps a second",
+    "memory MB", "scores of runs", "from"],
+    rows.map(row => [
+      DATA.groups[row.group].task, { text: DATA.groups[row.group].label, label: DATA.groups[row.group].label }, row.metric,
+      { ...number(row.mean), className: row.best ? "number best" : "number" }, number(row.iqm), { text: between(row.interval), className: "brief" }, { text: row.over, className: "brief" },
+      { text: percent(row.human), sort: row.human ?? undefined, className: "number" },
+      { text: row.human_interval ? `${percent(row.human_interval[0])} to ${percent(row.human_interval[1])}` : "", className: "brief" },
+      number(row.speed), number(row.memory), row.values.map(short).join(", "), { text: row.source, className: "brief" },
+    ]), place);
 }
 
 function drawImprovements(one) {
@@ -222,11 +232,11 @@ function drawRuns() {
   const local = DATA.runs.every(run => run.origin === "local");
   const filter = make("input", null, MAIN, "filter");
   filter.placeholder = "show runs whose row has ...";
-  const { made } = table(["run", "group", "state", "seed", "steps", "time", "steps a second", "memory MB", "score", "started", "from", "command",
+  const { made } = table(["run", "group", "state", "seed", "steps", "time", "steps a second", "memory MB", "score", "started", "from",
     ...DATA.differing.map(([name]) => name)],
-  DATA.runs.map((run, index) => [{ text: run.name, className: "brief" }, { text: DATA.groups[run.group].label, label: DATA.groups[run.group].label }, run.state, run.seed,
+  DATA.runs.map((run, index) => [{ text: run.name, code: run.command }, { text: DATA.groups[run.group].label, label: DATA.groups[run.group].label }, run.state, run.seed,
     number(run.step), { text: duration(run.seconds), sort: run.seconds }, number(run.speed), number(run.memory), number(run.score),
-    { text: run.created.slice(0, 16).replace("T", " "), className: "brief" }, { text: local ? "" : run.origin, className: "brief" }, { text: run.command, code: true },
+    { text: run.created.slice(0, 16).replace("T", " "), className: "brief" }, { text: local ? "" : run.origin, className: "brief" },
     ...DATA.differing.map(([name, values]) => ({ text: values[index], className: differs(run, name, values[index]) ? "differs" : "" }))]), MAIN);
   filter.addEventListener("input", () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -298,6 +308,9 @@ bind("axis", "change", element => { STATE.axis = element.value; });
 bind("log", "change", element => { STATE.log = element.checked; });
 bind("runs", "change", element => { STATE.runs = element.checked; }).checked = STATE.runs;
 bind("smooth", "input", element => { STATE.smooth = Number(element.value); });
+// The controls stay in view, so that a heading that is jumped to must come to lie below them.
+new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--controls", `${target.offsetHeight}px`))
+  .observe(document.getElementById("controls"));
 window.addEventListener("resize", redraw);
 drawLegend();
 drawTables();

@@ -207,6 +207,7 @@ def _configurations(
 
 def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
     best = _best(report, one.rows)
+    own = {row.metric for row in one.rows if tells_quality(row.metric)} or {row.metric for row in one.rows}
     return {
         "kind": kind,
         "notes": one.notes,
@@ -224,6 +225,7 @@ def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
                 "speed": finite(middle([report.runs[run].units_per_second for run in report.groups[row.group].runs])),
                 "memory": finite(highest([report.runs[run].memory_mb for run in report.groups[row.group].runs])),
                 "best": index in best,
+                "own": row.metric in own,
             }
             for index, row in enumerate(one.rows)
         ],

@@ -180,12 +180,15 @@ def unit_of(config: dict[str, Any]) -> str:
 
 
 def find_media(path: Path) -> list[Medium]:
-    """Pictures, texts and videos of a run's folder, the earliest first; those without a step last. Names that start
-    with a dot are of what is being written."""
+    """Pictures, texts and videos of a run's folder, the earliest first; those without a step last.
+
+    Names that start with a dot are of what is being written; a picture of the run's curves shows what the report draws.
+    """
     found = []
     for folder in ("samples", "videos"):
         for file in sorted((path / folder).glob("*")):
-            if (kind := _MEDIA.get(file.suffix.lower())) and file.is_file() and not file.name.startswith("."):
+            kind = _MEDIA.get(file.suffix.lower())
+            if kind and file.is_file() and not file.name.startswith((".", "curves")):
                 step = re.search(r"-(\d{6,})(?!\d)", file.stem)
                 found.append(Medium(kind, file, int(step.group(1)) if step else None))
     return sorted(found, key=lambda one: (one.step is None, one.step or 0))

@@ -177,3 +177,21 @@ def test_settings_that_are_not_as_with_most_are_marked(opened: Any) -> None:
 def test_the_command_of_every_run_is_there(opened: Any) -> None:
     assert opened.locator("td code").count() == 7
     assert opened.locator("td code").first.inner_text().startswith("python -m agents.train cartpole --seed")
+
+
+def test_what_is_measured_beside_the_models_own_quality_is_folded_away(browser: Any, tmp_path: Path) -> None:
+    for learner, fid in (("dcgan", 13.0), ("wgan-gp", 67.0)):
+        run = make_run(tmp_path / "runs", kind="generative", task="mnist", learner=learner)
+        run.add_evaluation({"which": "best", "checkpoint_step": 300, "metrics": {"fid": fid, "floor_fid": 1.0}})
+    runs, _ = reading.read_all(sorted((tmp_path / "runs").iterdir()))
+    path = tmp_path / "report.html"
+    path.write_text(page.render(build.build(runs), path))
+    tab = browser.new_page()
+    tab.goto(path.as_uri())
+    assert tab.locator("#final-0 ~ .wide").first.locator("tbody tr").count() == 2
+    beside = tab.locator("details.beside")
+    assert beside.locator("summary").inner_text() == "also measured: floor_fid"
+    assert not beside.locator("td").first.is_visible()
+    beside.locator("summary").click()
+    assert beside.locator("tbody tr:visible").count() == 2
+    tab.close()

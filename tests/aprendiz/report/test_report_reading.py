@@ -111,6 +111,7 @@ def test_media_come_in_the_order_of_their_steps(tmp_path: Path) -> None:
         "images-000000002000.png",
         "images-000000000100.png",
         "curves.png",
+        "filters.png",
         "notes.bin",
         "text-000000000300.txt",
     ):
