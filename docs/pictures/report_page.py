@@ -55,6 +55,7 @@ def make(argv: list[str]) -> int:
         tab.on("pageerror", lambda error: print(error, file=sys.stderr))
         tab.goto(options.page.resolve().as_uri())
         if options.at:
+            tab.wait_for_timeout(100)  # until it knows how high its controls are
             tab.evaluate("selector => document.querySelector(selector).scrollIntoView()", options.at)
         tab.wait_for_timeout(500)  # curves are drawn when they come into view
         if options.hover:
