@@ -103,6 +103,11 @@ class Agent:
         else it has."""
         raise NotImplementedError
 
+    def differentiable_values(self, observations: torch.Tensor) -> torch.Tensor:
+        """Values [N, A] of float32 observations [N, ...], through which gradients flow; for saliency maps. Raises
+        NotImplementedError where it has none to show."""
+        raise NotImplementedError
+
     def player(self, count: int) -> Player:
         """What plays `count` games with it, for evaluating and watching. Agents that remember more of a game than they
         are shown give a player of their own; to them `act` and `inspect` show the first observations of games."""
@@ -143,6 +148,11 @@ class Player:
 
     def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """What the agent thinks of the observations [N, ...] that `act` was just given, as `Agent.inspect`."""
+        return self.agent.inspect(observations)
+
+    def imagine(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        """What the agent would think of each of the observations [K, ...], had the only game that is played shown it
+        instead of the one that `act` was just given; as `Agent.inspect`."""
         return self.agent.inspect(observations)
 
     def begin(self, games: NDArray[np.bool_]) -> None:

@@ -45,6 +45,7 @@ _NUMBERS = {
     "CartPole": ("position", "velocity", "angle", "angular velocity"),
     "Acrobot": ("cos angle 1", "sin angle 1", "cos angle 2", "sin angle 2", "velocity 1", "velocity 2"),
     "MountainCar": ("position", "velocity"),
+    "Pendulum": ("cos angle", "sin angle", "angular velocity"),
     "LunarLander": ("x", "y", "velocity x", "velocity y", "angle", "angular velocity", "left leg", "right leg"),
 }
 

@@ -280,6 +280,9 @@ class PQN(Agent):
         """`q_values` [N, A], of rewards as they are learned: clipped, and scaled."""
         return {"q_values": self._q_values(observations)}
 
+    def differentiable_values(self, observations: Tensor) -> Tensor:
+        return self.network(observations).float()
+
     @torch.no_grad()
     def _q_values(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         with autocast(self.device, self.precision):

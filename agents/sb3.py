@@ -160,6 +160,10 @@ class SB3Agent(Agent):
         thought = self.look_into(policy.obs_to_tensor(observations)[0])
         return {name: tensor.float().cpu().numpy() for name, tensor in thought.items()}
 
+    def differentiable_values(self, observations: torch.Tensor) -> torch.Tensor:
+        thought = self.look_into(observations)
+        return thought["q_values"] if "q_values" in thought else thought["value"][:, None]
+
     def look_into(self, observations: Any) -> dict[str, torch.Tensor]:
         """`inspect` on the library's tensors."""
         raise NotImplementedError

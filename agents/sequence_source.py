@@ -87,15 +87,21 @@ class RecurrentPlayer(Player):
         super().__init__(agent)
         self.recurrent: RecurrentAgent = agent
         self.state = self.recurrent.start_state(count)
+        self._before = self.state
         self._q_values: NDArray[np.float32] | None = None
 
     def act(self, observations: NDArray[Any], ask: NDArray[np.int64]) -> NDArray[np.int64]:
+        self._before = self.state
         self._q_values, self.state = self.recurrent.step(observations, self.state)
         return self._q_values.argmax(axis=1)[ask]
 
     def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         assert self._q_values is not None, "act comes first"
         return {"q_values": self._q_values}
+
+    def imagine(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
+        before = tuple(tensor.expand(len(observations), *tensor.shape[1:]) for tensor in self._before)
+        return {"q_values": self.recurrent.step(observations, before)[0]}
 
     def begin(self, games: NDArray[np.bool_]) -> None:
         if games.any():

@@ -25,10 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.acting import ActingSource
-from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, linear_exploration
+from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, linear_exploration
 from agents.value_config import Presets, resolved, without_image_options
 from agents.value_kind import ValueKind
 from agents.value_network import QNetwork, wants_dense_layers
+from agents.value_player import ValuePlayer
 from agents.value_targets import double_q_value, expected_under, munchausen_bonus, of_action, soft_entropy, soft_policy
 from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
@@ -164,7 +165,7 @@ class ValueAgent(Agent):
         """Noisy layers act by their means; `act_in_training` adds the noise."""
 
         def greedy() -> NDArray[np.int64]:
-            return self._q_values(observations).argmax(dim=1).cpu().numpy()
+            return self.greedy(self.distribution(observations))
 
         return epsilon_greedy(greedy, len(observations), self.actions, explore, generator)
 
@@ -177,26 +178,44 @@ class ValueAgent(Agent):
         noise = generator.standard_normal((len(observations), self.noise_size), dtype=np.float32)
 
         def greedy() -> NDArray[np.int64]:
-            return self._q_values(observations, noise).argmax(dim=1).cpu().numpy()
+            return self.greedy(self.distribution(observations, noise))
 
         return epsilon_greedy(greedy, len(observations), self.actions, self.exploration(env_steps), generator)
 
     def inspect(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """`q_values` [N, A]; of a distribution also `distribution` [N, A, Z, 2], Z values and their probabilities."""
-        found = self._distribution(observations)
+        return self.thought(self.distribution(observations))
+
+    def thought(self, found: Tensor) -> dict[str, NDArray[np.float32]]:
+        """What `inspect` says, of what `distribution` gave."""
         picture = self.value.picture(found)
         thought = {"q_values": self.value.q_values(found).cpu().numpy()}
         return thought if picture is None else thought | {"distribution": picture.cpu().numpy()}
 
-    def _q_values(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
-        return self.value.q_values(self._distribution(observations, noise))
+    def player(self, count: int) -> Player:
+        """Looks into the network with no second pass; as every agent's, where a subclass acts in its own way."""
+        return ValuePlayer(self) if type(self).act is ValueAgent.act else Player(self)
+
+    def differentiable_values(self, observations: Tensor) -> Tensor:
+        outputs = self.online(observations, None, self._middles(observations)).float()
+        return self.value.q_values(self.value.distribution(outputs))
+
+    def _middles(self, observations: NDArray[Any] | Tensor) -> Tensor | None:
+        """taus [N, K] of implicit quantiles: the middle of each share, so that what is thought is no matter of
+        chance."""
+        quantiles = self.value.taus[2]
+        if not quantiles:
+            return None
+        return ((torch.arange(quantiles, device=self.device) + 0.5) / quantiles).expand(len(observations), -1)
+
+    def greedy(self, found: Tensor) -> NDArray[np.int64]:
+        """Greedy actions [N], of what `distribution` gave."""
+        return self.value.q_values(found).argmax(dim=1).cpu().numpy()
 
     @torch.no_grad()
-    def _distribution(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
-        count, quantiles = len(observations), self.value.taus[2]
-        taus = None
-        if quantiles:  # the middle of each share, so that what is thought is no matter of chance
-            taus = ((torch.arange(quantiles, device=self.device) + 0.5) / quantiles).expand(count, -1)
+    def distribution(self, observations: NDArray[Any], noise: NDArray[np.float32] | None = None) -> Tensor:
+        """What the network says of observations [N, ...], as `ValueKind.distribution`."""
+        taus = self._middles(observations)
         with autocast(self.device, self.precision):
             shown = torch.from_numpy(observations).to(self.device)
             drawn = None if noise is None else torch.from_numpy(noise).to(self.device)

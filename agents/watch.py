@@ -2,6 +2,7 @@
 drawn too: values and best actions on the map of its environment.
 
 python -m agents.watch RUN [--video out.mp4] [--table] [--picture out.png]
+python -m agents.watch RUN [RUN ...] --web [--port 8420] [--host 127.0.0.1]
 
 The games are those that agents.evaluate plays; a network's ties can fall differently there, with another number of
 games played together.
@@ -38,12 +39,21 @@ PROG = "python -m agents.watch"
 class Options:
     """Options of the command."""
 
-    run: Annotated[str, tyro.conf.Positional] = ""
-    """The run's folder, its name, an environment or agent (its newest run), or `latest`."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """The run's folder, its name, an environment or agent (its newest run), or `latest`. With --web several, side by
+    side."""
+    web: bool = False
+    """Show it on a page in the browser: what the agent sees and thinks, pause, speed, saliency, playing oneself; and,
+    of runs that are being trained, the curves. There the games go on until Ctrl-C."""
+    port: int | None = None
+    """Of the page; 0 takes any that is free. None: 8420."""
+    host: str | None = None
+    """Of the page. None: 127.0.0.1, this machine alone; 0.0.0.0 lets every machine of the network look on and
+    play."""
     video: Path | None = None
     """Write this .mp4 instead of opening a window. Where there is no display: into the run's folder."""
     episodes: int = 1
-    """Games to show."""
+    """Games to show; the page goes on for ever."""
     seed: int = 1000
     """Which games: the first ones that agents.evaluate plays with the same seed. A network's ties can fall differently
     there, where many games are played together."""
@@ -71,6 +81,14 @@ class Options:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
         if not 0.0 <= self.explore <= 1.0:
             raise ConfigError(f"explore is a probability from 0 to 1, got {self.explore}")
+        if not self.web:
+            for name in ("port", "host"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"--{name} is for the page in the browser: --web")
+            if len(self.runs) > 1:
+                raise ConfigError(f"{len(self.runs)} runs side by side need the page in the browser: --web")
+        elif self.video is not None or self.picture is not None or self.table:
+            raise ConfigError("--web goes without --video, --table and --picture; leave the one or the others away")
         if self.fps is not None and not 0.0 < self.fps < float("inf"):
             raise ConfigError(f"fps must be above 0, got {self.fps}")
 
@@ -78,11 +96,14 @@ class Options:
 def command(argv: list[str]) -> None:
     """The whole command. Raises AprendizError for what the user can put right."""
     options: Options = cli.parse(Options, argv, prog=PROG, description="Watch a saved agent play.")
-    if not options.run:
+    if not options.runs:
         raise ConfigError(f"which run? give its folder, its name, an environment or `latest`; {PROG} --help")
+    if options.web:
+        _on_page(options)
+        return
     from aprendiz.run import Run
 
-    run = Run.open(options.run, "agents")
+    run = Run.open(options.runs[0], "agents")
     from agents.video import check_video_path, has_display
 
     if options.video is not None:
@@ -101,6 +122,46 @@ def command(argv: list[str]) -> None:
     if options.video is None and has_display() and _in_window(saved, options, title):
         return
     _into_video(run, saved, options, title)
+
+
+def _on_page(options: Options) -> None:
+    """Serve a page until Ctrl-C: a game of each run of agents, and the curves of each run of any family."""
+    from aprendiz.live.server import DEFAULT_HOST, DEFAULT_PORT, require_extra, serve
+    from aprendiz.live.training import TrainingView
+    from aprendiz.live.view import View
+    from aprendiz.run import Run
+    from aprendiz.session import checkpoint_choice
+
+    require_extra()
+    checkpoint_choice(options.checkpoint)  # said at once, also of runs that only show their curves
+    # Any family's curves can be followed, but the newest run is that of this command's family.
+    runs = [Run.open(text, "agents" if text == "latest" else None) for text in options.runs]
+    views: list[View] = []
+    for run in runs:
+        if run.kind == "agents":
+            from agents.live import GameOptions, GameView
+
+            _one_thread_each()
+            game = GameOptions(
+                seed=options.seed,
+                explore=options.explore,
+                checkpoint=options.checkpoint,
+                pace=options.fps,
+                max_steps=options.max_steps,
+                device=options.device,
+            )
+            views.append(GameView(run, game))
+        views.append(TrainingView(run))
+    port = DEFAULT_PORT if options.port is None else options.port
+    serve(views, host=options.host or DEFAULT_HOST, port=port, title=", ".join(run.name for run in runs))
+
+
+def _one_thread_each() -> None:
+    """A network that is asked for one action gains little from more threads, and takes them from the other games, from
+    the server and from the browser."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def known_states(agent: Agent) -> NDArray[np.bool_]:

@@ -25,6 +25,15 @@ _CGROUP = Path("/sys/fs/cgroup")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
+def used_memory() -> dict[str, float]:
+    """What this process uses, in MB, by the names of metrics: `speed/memory_mb` (resident), and `speed/gpu_memory_mb`
+    (the most that PyTorch had allocated) where CUDA is in use. Its child processes are not counted."""
+    used = {"speed/memory_mb": round(psutil.Process().memory_info().rss / 1e6, 1)}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        used["speed/gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    return used
+
+
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:1` or `mps` as a device. Raises ConfigError where there is no such device."""
     if name == "auto":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from aprendiz.device import used_memory
 from aprendiz.errors import CheckpointError, DivergedError, StorageError
 from aprendiz.progress import ProgressLine
 from aprendiz.stop_signals import StopRequested, StopSignals
@@ -276,14 +277,16 @@ def save_run(
 def load_run(run: Run, learner: Learner, source: Source, state: LoopState, which: str | int = "last") -> bool:
     """Puts everything back as `save_run` found it, and cuts the metrics back to that point.
 
-    Returns False when the checkpoint has no bulk data (it was saved without its replay memory, or that has been
-    overwritten since): then the source starts with an empty one. Raises CheckpointError or RunError when the checkpoint
-    cannot be read, or does not fit the learner.
+    Returns False when the checkpoint has no bulk data (it was saved without its replay memory, or that has been deleted
+    or overwritten since): then the source starts with an empty one. Raises CheckpointError or RunError when the
+    checkpoint cannot be read, or does not fit the learner.
     """
     saved = run.load(which)
     try:
         learner.load_state_dict(saved["learner"])
-        whole = saved["bulk"] is not None
+        # Whoever needed room may have deleted the whole folder; anything less than that is damage.
+        pruned = bool(saved["bulk"]) and not (run.path / "replay").is_dir()
+        whole = saved["bulk"] is not None and not pruned
         if whole and which != "last":
             whole = source.has_bulk(run.path / "replay", saved["bulk"])
         if whole:
@@ -345,6 +348,7 @@ def log(run: Run, state: LoopState, source: Source, last: tuple[int, int, float]
         "speed/units_per_second": (state.units - last[0]) / passed,
         "speed/updates_per_second": (state.updates - last[1]) / passed,
         "train/updates": state.updates,
+        **used_memory(),
     }
     run.log(state.units, metrics, seconds=seconds)
 

@@ -30,7 +30,16 @@ from typing import IO, TYPE_CHECKING, Any
 from aprendiz import checkpoint, jsonlines, provenance
 from aprendiz.errors import RunError, StorageError
 from aprendiz.run_checkpoints import Checkpoints
-from aprendiz.run_files import FORMAT_VERSION, finite, json_able, locked, read_config, read_json, wrong_kind
+from aprendiz.run_files import (
+    FORMAT_VERSION,
+    finite,
+    is_locked,
+    json_able,
+    locked,
+    read_config,
+    read_json,
+    wrong_kind,
+)
 
 if TYPE_CHECKING:
     from aprendiz.tracking import Tracker
@@ -161,6 +170,11 @@ class Run(Checkpoints):
         nothing where the system has no such locks.
         """
         return locked(self.path / "training.lock", wait=False)
+
+    def is_training(self) -> bool:
+        """Whether a process trains it now, by its lock; where the system has none, by what status.json says."""
+        held = is_locked(self.path / "training.lock")
+        return self.status().get("state") == "running" if held is None else held
 
     # Status
 

@@ -105,6 +105,13 @@ class Checkpoints:
         pointer = self._pointer("best")
         return pointer["step"] if pointer else None
 
+    def spare_steps(self) -> list[int]:
+        """The steps of the checkpoints that are neither the best nor the last, nor kept on purpose, rising."""
+        steps = self.steps()
+        last = self._pointer("last")
+        stay = {*steps[-1:], last["step"] if last else None, self.best_step(), *self._kept()}
+        return [step for step in steps if step not in stay]
+
     def checkpoint(self, which: str | int = "last") -> Path:
         """The folder of a checkpoint, checked byte for byte; `which` is "last", "best" or a step.
 

@@ -8,7 +8,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,43 @@ FIRST_SEED = 1000
 """Of the games that are reported."""
 
 
-def train(words: Sequence[str], runs: Path) -> tuple[Path, float]:
-    """`agents.train` with these words: the run's folder under `runs`, and the wall-clock seconds of the whole command.
+def train(words: Sequence[str], runs: Path, *, threads: int | None = None) -> tuple[Path, float]:
+    """`agents.train` with these words, on so many threads (None: its own choice): the run's folder under `runs`, and
+    the wall-clock seconds of the whole command.
 
     Raises CalledProcessError where the command does not end well; what it said against that is on stderr.
     """
     command = [sys.executable, "-m", "agents.train", *words, "--wandb", "disabled"]
+    environment = os.environ | {"APRENDIZ_RUNS": str(runs)}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     started = time.perf_counter()
-    done = subprocess.run(
-        command, env=os.environ | {"APRENDIZ_RUNS": str(runs)}, check=True, stdout=subprocess.PIPE, text=True
-    )
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - started
     found = re.search(rf"{re.escape(str(runs))}/\S+", done.stdout)
     assert found is not None, done.stdout
     return Path(found.group()), seconds
+
+
+def threads_of(jobs: int) -> int | None:
+    """Threads for each of so many runs at a time; None for one run, which may take what it likes."""
+    return None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+
+
+def side_by_side(work: Iterable[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:
+    """What the functions return, `jobs` of them at a time, as they come in; started in their order. Where one raises,
+    those that have not begun are left out."""
+    if jobs > 1:
+        import torch
+
+        torch.set_num_threads(1)  # for playing games, beside runs that learn
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(one) for one in work]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def scores(run: Path, which: str, episodes: int, *, explore: float = 0.01) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""Which agents solve CartPole within 50,000 steps, and how often: each agent, several seeds, one run at a time.
+"""Which agents solve CartPole within 50,000 steps, and how often: each agent, several seeds.
 
 Everything goes through the commands that a user types: `agents.train cartpole --agent NAME --seed S --steps 50_000`,
 then the checkpoint called `best` (chosen on other games) plays 100 fresh games, once with 1% random actions, as
 everywhere here, and once without. Solved means 500 on average, which is the most there is. The file of results is
 written after every run, and a run that stands in it already is not made again: stop and start it as you like.
 
-    python -m benchmarks.cartpole [--agents c51 rainbow] [--seeds 5]
+    python -m benchmarks.cartpole [--agents c51 rainbow] [--seeds 5] [--jobs 2]
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
-from benchmarks.agent_runs import finished, scores, train
+from benchmarks.agent_runs import finished, scores, side_by_side, threads_of, train
 from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
 
 AGENTS = (
@@ -53,9 +54,11 @@ class Options(BenchmarkOptions):
     """Environment steps of a run."""
     preset: str = "default"
     """Of every agent."""
+    jobs: int = 1
+    """Runs at a time, each on its share of the cores."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "steps"):
+        for name in ("seeds", "steps", "jobs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
 
@@ -64,7 +67,8 @@ def solve(agent: str, seed: int, options: Options) -> dict[str, Any]:
     """One run through the command, and what its best checkpoint scores."""
     with tempfile.TemporaryDirectory() as folder:
         words = ["cartpole", "--agent", agent, "--seed", str(seed), "--steps", str(options.steps)]
-        run, seconds = train([*words, "--preset", options.preset, "--no-video", "--device", "cpu"], Path(folder))
+        words += ["--preset", options.preset, "--no-video", "--device", "cpu"]
+        run, seconds = train(words, Path(folder), threads=threads_of(options.jobs))
         scored = scores(run, "best", EPISODES)
         greedy = scores(run, "best", EPISODES, explore=0.0)
     return {
@@ -99,13 +103,17 @@ def run_command(argv: list[str]) -> int:
     """The command. Returns the exit code."""
     options: Options = parse(Options, argv, prog="python -m benchmarks.cartpole", description=__doc__ or "")
     before, runs = machine(), list(finished("cartpole", options, ("steps", "preset")).get("runs", ()))
-    for seed in range(1, options.seeds + 1):  # all agents once, before any of them again
-        for agent in options.agents:
-            if any((one["agent"], one["seed"]) == (agent, seed) for one in runs):
-                continue
-            runs.append(solve(agent, seed, options))
-            print(runs[-1], flush=True)
-            write_result("cartpole", options, {"summary": summary(runs), "runs": runs}, before)
+    there = {(one["agent"], one["seed"]) for one in runs}
+    missing = [  # all agents once, before any of them again
+        functools.partial(solve, agent, seed, options)
+        for seed in range(1, options.seeds + 1)
+        for agent in options.agents
+        if (agent, seed) not in there
+    ]
+    for one in side_by_side(missing, options.jobs):
+        runs.append(one)
+        print(one, flush=True)
+        write_result("cartpole", options, {"summary": summary(runs), "runs": runs}, before)
     rows = [("agent", "solved", "of", "greedily", "least mean", "longest, s")]
     for agent, found in summary(runs).items():
         counts = (found["solved"], found["runs"], found["solved_greedily"])

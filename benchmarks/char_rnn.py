@@ -73,7 +73,7 @@ class Options(BenchmarkOptions):
     """The text: its name, or file:PATH."""
     model: str = "gru"
     """Which of ours."""
-    presets: tuple[str, ...] = ("fast", "default")
+    presets: tuple[str, ...] = ("fast", "large")
     """Its hyperparameters for each budget; a single one for all."""
     set: tuple[str, ...] = ()
     """Others, as `units=384`."""
@@ -253,7 +253,9 @@ def run(argv: list[str]) -> int:
     print_table(rows)
     kind, separator, path = options.data.partition(":")
     shown = dataclasses.replace(options, data=f"{kind}{separator}{Path(path).name}")
-    write_result("char_rnn" if options.model == "gru" else f"char_rnn_{options.model}", shown, result, before)
+    names = ["char_rnn"] + ([] if options.model == "gru" else [options.model])
+    names += [] if loaded.spec.name.replace("-", "") == "tinyshakespeare" else [loaded.spec.name]
+    write_result("_".join(names), shown, result, before)
     return 0
 
 

@@ -1,10 +1,12 @@
 """All agents on a small task of pixels after the same minutes, and DQN beside Stable-Baselines3's after the same steps.
 
 The task is a MiniGrid room seen from above as a colour picture (48x48): walk from anywhere to the goal; the score is
-1 - 0.9 * steps / limit, or 0. Everything goes through the commands that a user types, one run at a time:
+1 - 0.9 * steps / limit, or 0. Everything goes through the commands that a user types:
 
     clock    `agents.train TASK --agent NAME --seed S --minutes M` for each agent, with its default preset
     steps    `dqn` and `sb3-dqn --preset like-dqn`, whose settings are equal, for the same environment steps
+
+Several may run at a time, each on its share of the cores (`--jobs 2` of two: one core each, for all agents alike).
 
 The checkpoint called `last` then plays 100 fresh games. Evaluations on the way say when a score was first reached, by
 the clock and in steps. The file of results is written after every run, and what stands in it is not run again.
@@ -14,6 +16,7 @@ the clock and in steps. The file of results is written after every run, and what
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import tempfile
 from collections.abc import Sequence
@@ -24,7 +27,7 @@ from typing import Any
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.statistics import summarize
-from benchmarks.agent_runs import finished, learning_curve, reached, scores, train
+from benchmarks.agent_runs import finished, learning_curve, reached, scores, side_by_side, threads_of, train
 from benchmarks.cartpole import AGENTS as OURS
 from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
 
@@ -57,10 +60,12 @@ class Options(BenchmarkOptions):
     """Score that counts as reached when an evaluation on the way (10 games) has it."""
     parts: tuple[str, ...] = ("clock", "steps")
     """What to run."""
+    jobs: int = 1
+    """Runs at a time."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.steps < 1:
-            raise ConfigError(f"--seeds and --steps must be at least 1, got {self.seeds} and {self.steps}")
+        if min(self.seeds, self.steps, self.jobs) < 1:
+            raise ConfigError("--seeds, --steps and --jobs must be at least 1")
         if not 0.0 < self.minutes < float("inf"):
             raise ConfigError(f"--minutes must be above 0, got {self.minutes}")
         if unknown := set(self.parts) - {"clock", "steps"}:
@@ -79,7 +84,7 @@ def one_run(part: str, agent: str, seed: int, options: Options) -> dict[str, Any
     if agent not in WITHOUT_REPLAY:
         words += ["--replay-capacity", str(REPLAY_CAPACITY)]
     with tempfile.TemporaryDirectory() as folder:
-        run, seconds = train(words, Path(folder))
+        run, seconds = train(words, Path(folder), threads=threads_of(options.jobs))
         last = scores(run, "last", EPISODES)
         curve = learning_curve(run)
     return {
@@ -149,17 +154,21 @@ def run_command(argv: list[str]) -> int:
     """The command. Returns the exit code."""
     options: Options = parse(Options, argv, prog="python -m benchmarks.pixel_task", description=__doc__ or "")
     before = machine()
-    content = finished("pixel_task", options, ("task", "minutes", "steps", "goal"))
+    content = finished("pixel_task", options, ("task", "minutes", "steps", "goal", "jobs"))
     runs: list[dict[str, Any]] = list(content.get("runs", ()))
     agents = {"clock": [name for name in options.agents if installed(name)], "steps": list(EQUAL)}
-    for seed in range(1, options.seeds + 1):  # all agents once, before any of them again
-        for part in options.parts:
-            for agent in agents[part]:
-                if any((one["part"], one["agent"], one["seed"]) == (part, agent, seed) for one in runs):
-                    continue
-                runs.append(one_run(part, agent, seed, options))
-                print({key: value for key, value in runs[-1].items() if key != "curve"}, flush=True)
-                write_result("pixel_task", options, results(runs), before)
+    there = {(one["part"], one["agent"], one["seed"]) for one in runs}
+    missing = [  # all agents once, before any of them again
+        functools.partial(one_run, part, agent, seed, options)
+        for seed in range(1, options.seeds + 1)
+        for part in options.parts
+        for agent in agents[part]
+        if (part, agent, seed) not in there
+    ]
+    for one in side_by_side(missing, options.jobs):
+        runs.append(one)
+        print({key: value for key, value in one.items() if key != "curve"}, flush=True)
+        write_result("pixel_task", options, results(runs), before)
     found = results(runs)
     if found["clock"]:
         show(f"{options.task} after {options.minutes:g} minutes", found["clock"], options.goal)

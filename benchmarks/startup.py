@@ -32,6 +32,9 @@ COMMANDS = {
     "language.train --list": ("-m", "language.train", "--list"),
     "language.sample --help": ("-m", "language.sample", "--help"),
     "language.neighbors --help": ("-m", "language.neighbors", "--help"),
+    "aprendiz.report --help": ("-m", "aprendiz.report", "--help"),
+    "aprendiz.runs --help": ("-m", "aprendiz.runs", "--help"),
+    "aprendiz.live --help": ("-m", "aprendiz.live", "--help"),
     "python, nothing": ("-c", ""),
     "python, import torch": ("-c", "import torch"),
 }

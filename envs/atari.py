@@ -151,6 +151,10 @@ class AtariEnv(Env):
     def forced_action(self) -> np.ndarray:
         return self._forced.copy()
 
+    @property
+    def lives(self) -> np.ndarray:
+        return self._lives.copy()
+
     def send(self, actions: np.ndarray) -> None:
         """Start a step and return at once, while the games play in their threads."""
         if self._in_flight or not self._seeds:

@@ -108,6 +108,11 @@ class Env:
         """int64 [N]: as `Step.forced_action` of the last step; -1 after a reset."""
         return np.full(self.num_envs, -1, np.int64)
 
+    @property
+    def lives(self) -> np.ndarray | None:
+        """int [N]: lives that are left, None where nobody counts them."""
+        return None
+
     def step(self, actions: np.ndarray) -> Step:
         """Play one action a lane, int64 [N], or float32 [N, ...] where they are continuous; `send` and `recv` in
         one."""

@@ -231,7 +231,7 @@ class SequenceClassifier(LanguageModel):
     ) -> SequenceClassifierConfig:
         """Also looks whether the vectors are there. Raises ConfigError, DataError."""
         if config.vectors is not None:
-            pretrained.check_dimensions(config.vectors, pretrained.read(config.vectors)[1].shape[1], config.embedding)
+            config = dataclasses.replace(config, vectors=pretrained.checked(config.vectors, config.embedding))
         if config.decay_tokens is not None:
             return config
         return dataclasses.replace(config, decay_tokens=max(1, budget_tokens))
@@ -288,9 +288,11 @@ class SequenceClassifier(LanguageModel):
         return self._measured(documents, len(documents), each_class=True)
 
     def _measured(self, documents: Documents, limit: int, each_class: bool = False) -> dict[str, float]:
+        """Of up to `limit` documents, from all over: files often have their classes one after the other."""
         count = min(limit, len(documents))
-        logits = self._judge([document(documents, i) for i in range(count)])
-        labels = torch.from_numpy(np.asarray(documents.labels[:count], np.int64))
+        chosen = (np.arange(count) * len(documents) // count).tolist()
+        logits = self._judge([document(documents, i) for i in chosen])
+        labels = torch.from_numpy(np.asarray(documents.labels[chosen], np.int64))
         right = (logits.argmax(dim=1) == labels).double()
         metrics = {"accuracy": float(right.mean()), "nats": float(F.cross_entropy(logits, labels))}
         if each_class:
@@ -302,6 +304,13 @@ class SequenceClassifier(LanguageModel):
     @torch.no_grad()
     def _judge(self, texts: list[NDArray[Any]]) -> Tensor:
         """Logits [N, classes], of texts that are read beside others of like length."""
+        self.network.eval()  # no dropout between layers, either
+        try:
+            return self._logits(texts)
+        finally:
+            self.network.train()
+
+    def _logits(self, texts: list[NDArray[Any]]) -> Tensor:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         logits = torch.empty(len(texts), len(self.spec.classes))
         start = 0

@@ -63,8 +63,9 @@ def command(argv: list[str]) -> None:
     if not options.runs:
         raise ConfigError(f"which run? give its folder, its name, a text, a model or `latest`; {PROG} --help")
     from aprendiz.run import Run
+    from language import vector_files
 
-    found = [Path(text) if Path(text).is_file() else Run.open(text, "language") for text in options.runs]
+    found = [vector_files.named(text) or Run.open(text, "language") for text in options.runs]
     for one in found:
         if isinstance(one, Path):
             evaluate_file(one, options)
@@ -82,7 +83,7 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
 
     saved = open_model(run, chosen_checkpoint(run, options.checkpoint), options.device)
     if options.analogies or options.similarity:
-        saved.require("vectors", "--analogies and --similarity")
+        saved.require("vectors", "--analogies" if options.analogies else "--similarity")
     began = time.perf_counter()
     metrics: dict[str, Any] = {}
     protocol: dict[str, Any] = {"seed": options.seed}

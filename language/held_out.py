@@ -102,16 +102,17 @@ def per_character(metrics: dict[str, float], part: Tokens, level: str) -> dict[s
 def validation_metrics(
     model: LanguageModel, data: TextData, generator: torch.Generator, *, count: int = VALIDATION_WINDOWS
 ) -> dict[str, float]:
-    """What a model tells on the way: `windows` of the validation part, and their negative mean as `score`.
-
-    A text without one has nothing to choose by: the training part stands in for it, and the names say so
-    (`training_windows_...`).
-    """
-    empty = len(data.validation) < 2
-    part = data.train if empty else data.validation
+    """What a model tells on the way: `windows` of what it is `judged` by, and their negative mean as `score`."""
+    part, prefix = judged(data)
     metrics = per_character(windows(model, part.ids, generator, count=count), part, data.spec.level)
     score = -metrics["windows_nats_per_token"]
-    return {**{f"training_{name}" if empty else name: value for name, value in metrics.items()}, "score": score}
+    return {**{f"{prefix}{name}": value for name, value in metrics.items()}, "score": score}
+
+
+def judged(data: TextData) -> tuple[Tokens, str]:
+    """What a model is judged by on the way, and what the names of its metrics begin with: the validation part or, where
+    that has nothing to score, the training part, so that the names say so: `training_windows_...`."""
+    return (data.validation, "") if len(data.validation) > 1 else (data.train, "training_")
 
 
 def report(model: LanguageModel, data: TextData, part: str, generator: torch.Generator) -> dict[str, float]:

@@ -204,9 +204,11 @@ class NGram(LanguageModel):
         return self._tables
 
     def validate(self, data: TextData | LabelledTexts, generator: torch.Generator) -> dict[str, float]:
-        part: Any = data.validation
+        texts: Any = data
+        part, prefix = held_out.judged(texts)
         losses = held_out.carried(self, part.ids[:CHOOSING_TOKENS])
-        return {**held_out.per_character(losses, part, self.spec.level), "score": -losses["nats_per_token"]}
+        metrics = held_out.per_character(losses, part, self.spec.level)
+        return {**{f"{prefix}{name}": value for name, value in metrics.items()}, "score": -losses["nats_per_token"]}
 
     def evaluate(self, data: TextData | LabelledTexts, part: str, generator: torch.Generator) -> dict[str, float]:
         return {**held_out.report(self, data, part, generator), "order": float(self.chosen)}  # type: ignore[arg-type]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,34 +11,24 @@ import torch
 from aprendiz.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
     from aprendiz.text.core import Vocabulary
+    from language.word_tasks import WordTable
 
 
-def read(source: str) -> tuple[Sequence[str], NDArray[np.float32]]:
-    """Words, and their vectors [V, D], of a file's path or of a run (a folder or a name). Raises DataError for a file
-    that is none, ConfigError where `source` is neither, or a run without vectors."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        from language import vector_files
+def checked(source: str, dimensions: int) -> str:
+    """The absolute path of a file or of a run's folder, which is what a run keeps: `latest` is soon another one. Raises
+    ConfigError where there is neither, or dimensions differ, DataError for a file that is none or is not there."""
+    where = _path(source)
+    check_dimensions(source, read(where).vectors.shape[1], dimensions)
+    return where
 
-        table = vector_files.read(path)
-        return table.words, table.vectors
-    from aprendiz.run import Run
-    from language.saved import open_model
-    from language.word_tasks import table_of
 
-    try:
-        run = Run.open(source, "language")
-    except RunError as error:
-        raise ConfigError(f"vectors {source!r} are neither a file nor a run that is there: {error}") from error
-    saved = open_model(run, "last", "cpu")
-    saved.require("vectors", "vectors")
-    table = table_of(saved.model.vectors(), saved.vocabulary.symbols)  # unknown words' and line ends' were not learned
-    return table.words, table.vectors
+def read(source: str) -> WordTable:
+    """Words and their vectors, of a file's path or of a run (a folder or a name). Raises DataError for a file that is
+    none, ConfigError where `source` is neither, or a run without vectors."""
+    from language.saved import open_words
+
+    return open_words(_path(source), device="cpu", what="--vectors")[0]
 
 
 def embedding_for(vocabulary: Vocabulary, source: str, dimensions: int, generator: torch.Generator) -> torch.Tensor:
@@ -69,3 +58,16 @@ def check_dimensions(source: str, found: int, wanted: int) -> None:
         raise ConfigError(
             f"vectors {source!r} have {found} dimensions, and the embedding {wanted}: give --embedding {found}"
         )
+
+
+def _path(source: str) -> str:
+    from aprendiz.run import Run
+    from language import vector_files
+
+    if (path := vector_files.named(source)) is not None:
+        return str(path)
+
+    try:
+        return str(Run.open(source, "language").path.resolve())
+    except RunError as error:
+        raise ConfigError(f"vectors {source!r} are neither a file nor a run that is there: {error}") from error

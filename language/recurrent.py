@@ -72,6 +72,9 @@ class RecurrentConfig:
     """Share of a layer's outputs that are dropped, between layers and before the softmax (Zaremba et al. 2014)."""
     input_dropout: float = 0.0
     """Share of the embedding's numbers that are dropped."""
+    reset: float = 0.0
+    """Share of stretches that a stream begins with an empty memory (Melis et al. 2018), so that beginning with none,
+    as windows and samples do, is learned as well."""
     streams: int = 16
     """Places of the text that are read side by side: B. Few learn more of as many tokens, many get through more of them
     in a second."""
@@ -102,7 +105,7 @@ class RecurrentConfig:
         for name in ("embedding", "warmup_tokens", "decay_tokens", "average_tokens"):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise ConfigError(f"{name} must be 0 or more, got {value}")
-        for name in ("dropout", "input_dropout", "second_moment_decay"):
+        for name in ("dropout", "input_dropout", "reset", "second_moment_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{name} must be at least 0 and below 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_norm"):
@@ -207,7 +210,8 @@ class RecurrentModel(LanguageModel):
                 "fast": dataclasses.replace(default, units=128, embedding=128, dropout=0.1),
                 "large": dataclasses.replace(default, units=512, embedding=512, layers=2, dropout=0.5),
             }
-        default = cls.Config()
+        # Windows and samples begin without a memory, and whoever never did so while learning begins badly.
+        default = cls.Config(reset=0.05)
         return {
             "default": default,
             # For a minute or so: who reads a text three times does not learn it by heart.
@@ -225,9 +229,15 @@ class RecurrentModel(LanguageModel):
     def resolve(
         cls, config: RecurrentConfig, spec: TextSpec, *, train_tokens: int, budget_tokens: int
     ) -> RecurrentConfig:
-        """Also looks whether the vectors are there, so that no run begins without. Raises ConfigError, DataError."""
+        """Also looks whether the vectors are there, and whether there will be an update, so that no run begins without.
+        Raises ConfigError, DataError."""
+        if budget_tokens < config.streams:
+            raise ConfigError(
+                f"an update takes a token of each of {config.streams} streams, and the budget is {budget_tokens}: give "
+                "more --tokens, or fewer --streams"
+            )
         if config.vectors is not None:
-            pretrained.check_dimensions(config.vectors, pretrained.read(config.vectors)[1].shape[1], config.embedding)
+            config = dataclasses.replace(config, vectors=pretrained.checked(config.vectors, config.embedding))
         shares = {"warmup_tokens": 50, "decay_tokens": 1, "average_tokens": 20}
         missing = {
             name: max(budget_tokens // part, 1) for name, part in shares.items() if getattr(config, name) is None
@@ -261,10 +271,13 @@ class RecurrentModel(LanguageModel):
 
     def _state_for(self, batch: StreamBatch) -> State:
         """What each stream carries; zero for those that begin anew."""
-        count = len(batch.starts)
+        count, starts = len(batch.starts), batch.starts
+        if self.config.reset > 0.0:
+            drawn = torch.rand(count, generator=self.generator, device=self.device)
+            starts = starts.to(self.device) | (drawn < self.config.reset)
         if self._state is None or self._state[0].shape[1] != count:
             return self.network.recurrent.start(count)
-        return kept(self._state, ~batch.starts)
+        return kept(self._state, ~starts)
 
     def learning_rate(self) -> float:
         """The step size of the next update: a straight line up, half a cosine down."""
@@ -374,6 +387,10 @@ class GRU(RecurrentModel):
     def presets(cls, spec: TextSpec) -> dict[str, RecurrentConfig]:
         found = super().presets(spec)
         if spec.level != "word":
-            for name in ("default", "fast"):  # what learned most of characters in one minute and in five
+            # What learned most of tiny Shakespeare's characters: `fast` in one minute, `large` in five.
+            for name in ("default", "fast"):
                 found[name] = dataclasses.replace(found[name], units=384, learning_rate=4e-3)
+            found["large"] = dataclasses.replace(
+                found["large"], dropout=0.5, input_dropout=0.05, reset=0.1, learning_rate=3e-3
+            )
         return found

@@ -84,7 +84,8 @@ def command(argv: list[str]) -> None:
         top_p=options.top_p,
     )
     before = int(ids[-1]) if options.prompt else None
-    pieces = [options.prompt], decoded(saved.vocabulary, new, before)
+    spaced = saved.vocabulary.level == "word"  # the next word brings its own space along
+    pieces = [options.prompt.rstrip(" ") if spaced else options.prompt], decoded(saved.vocabulary, new, before)
     if options.out is None:
         write(pieces)
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aprendiz import saved, text
@@ -61,9 +60,14 @@ def open_model(run: Run, which: str | int = "last", device: str = "auto") -> Sav
     ConfigError where the run's config or the device does not fit, CheckpointError where the checkpoint is not there,
     damaged, or does not fit.
     """
+    opened = _opened(run, which, device)
+    saved.restore_threads(run)
+    return opened
+
+
+def _opened(run: Run, which: str | int, device: str) -> SavedModel:
     model = new_model(run, device)
     step = saved.load_learner(run, model, which)
-    saved.restore_threads(run)
     return SavedModel(run, model, model.spec, model.vocabulary, which, step)
 
 
@@ -79,21 +83,24 @@ def new_model(run: Run, device: str = "auto") -> LanguageModel:
     return cls(config, spec_of(run), vocabulary_of(run), seed=run.seed, device=home, precision=precision)
 
 
-def open_words(text: str, checkpoint: str | None = None, device: str = "auto") -> tuple[WordTable, str]:
+def open_words(
+    text: str, checkpoint: str | None = None, device: str = "auto", what: str = "this"
+) -> tuple[WordTable, str]:
     """Vectors of words, and what they are called: those of a run, or of a file in word2vec's text or binary format.
 
     `text` is a file, or what stands for a run; `checkpoint` is `last`, `best` or a number of tokens (None: best where
-    there is one, else last). Raises RunError, DataError, and ConfigError where the model has no vectors.
+    there is one, else last). Raises RunError, DataError, and ConfigError where the model has no vectors, which `what`
+    needs.
     """
     from aprendiz.run import Run
     from aprendiz.session import chosen_checkpoint
     from language import vector_files
 
-    if Path(text).is_file():
-        return vector_files.read(text), Path(text).name
+    if (path := vector_files.named(text)) is not None:
+        return vector_files.read(path), path.name
     run = Run.open(text, "language")
-    opened = open_model(run, chosen_checkpoint(run, checkpoint), device)
-    opened.require("vectors", "this")
+    opened = _opened(run, chosen_checkpoint(run, checkpoint), device)  # who trains with them has threads of its own
+    opened.require("vectors", what)
     return table_of(opened.model.vectors(), opened.vocabulary.symbols), run.name
 
 

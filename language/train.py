@@ -35,6 +35,13 @@ TEXT_HELP = {
     "lower": "Make everything lower case first.",
     "encoding": "How the file is encoded: utf-8, latin-1, ...",
     "pattern": "Which files of the folder: *.txt, or several with commas.",
+    "path": "The file, where it lies already.",
+    "label_column": "Column of the labels, from 1.",
+    "text_column": "Column of the texts, from 1.",
+    "header": "Whether the first line names the columns, and is passed over.",
+    "split_seed": "Decides which texts are learned from, and which validate and test.",
+    "texts": "How many sentences are made.",
+    "seed": "Decides which.",
 }
 """What the help says of the options that every text has, and of the commonest others."""
 

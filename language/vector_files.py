@@ -23,9 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aprendiz.errors import DataError, StorageError
+from aprendiz.text.files import located
 from language.word_tasks import WordTable
 
 Format = Literal["text", "binary"]
+SUFFIXES = (".bin", ".txt", ".vec", ".gz")
+"""What files of vectors are mostly called."""
 _LONGEST_WORD = 64 * 1024
 """Bytes without a space after which a binary file is no such file."""
 _SPACE = re.compile(r"[\s\0]+")
@@ -85,6 +88,17 @@ def read(path: str | Path, file_format: Format | None = None) -> WordTable:
         raise DataError(f"{path} is damaged: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def named(text: str) -> Path | None:
+    """The file that `text` means; None where it is to be a run. Raises DataError for what is called like a file and is
+    not there."""
+    path = located(text)
+    if path.is_file():
+        return path
+    if path.suffix in SUFFIXES and not path.exists():
+        raise DataError(f"there is no file {text}")
+    return None
 
 
 def _writable(words: tuple[str, ...]) -> tuple[list[str], int]:

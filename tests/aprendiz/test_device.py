@@ -13,7 +13,14 @@ import pytest
 import torch
 
 from aprendiz import device
-from aprendiz.device import CapturedStep, available_memory, choose_device, keep_freed_memory, load_generator_state
+from aprendiz.device import (
+    CapturedStep,
+    available_memory,
+    choose_device,
+    keep_freed_memory,
+    load_generator_state,
+    used_memory,
+)
 from aprendiz.errors import ConfigError
 
 
@@ -143,6 +150,15 @@ def test_only_copies_from_a_gpu_are_not_waited_for(monkeypatch: pytest.MonkeyPat
     captured({"x": torch.ones(1)})
     captured({"x": type("OnGPU", (), {"is_cuda": True})()})
     assert waited == [True, False]
+
+
+def test_the_memory_in_use_is_this_process_s_own_in_megabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = psutil.Process().memory_info().rss / 1e6
+    assert used_memory()["speed/memory_mb"] == pytest.approx(own, rel=0.1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 2_500_000)
+    assert used_memory()["speed/gpu_memory_mb"] == 2.5
 
 
 def test_a_generator_goes_on_where_it_was() -> None:

@@ -155,6 +155,11 @@ def test_the_log_holds_means_since_the_line_before(run: Run) -> None:
     assert logged(run, "train/updates") == [(12, 2), (21, 8), (30, 14)]
 
 
+def test_every_line_of_training_tells_the_memory_in_use(run: Run) -> None:
+    go(run, 25)
+    assert all(value > 10 for _, value in logged(run, "speed/memory_mb")) and logged(run, "speed/memory_mb")
+
+
 def test_before_the_first_update_there_is_nothing_to_average(run: Run) -> None:
     go(run, 9, cadence=cadence(log_every_units=3))
     assert logged(run, "train/loss") == []
@@ -405,6 +410,7 @@ class BulkySource(ToySource):
         self.calls: list[Any] = []
 
     def save_bulk(self, folder: Path) -> dict[str, Any]:
+        folder.mkdir(exist_ok=True)
         self.calls.append(("save", self.checkpoint()))
         return {"units": self.units}
 
@@ -432,6 +438,14 @@ def test_bulk_data_are_loaded_before_the_state(run: Run) -> None:
     source = BulkySource(run)
     assert load_run(run, ToyLearner(), source, LoopState())
     assert source.calls == [("load", 6), ("state", 6)]
+
+
+def test_bulk_data_that_were_deleted_to_make_room_are_not_asked_for(run: Run) -> None:
+    go(run, 6, source=BulkySource(run))
+    (run.path / "replay").rmdir()
+    source = BulkySource(run)
+    assert not load_run(run, ToyLearner(), source, LoopState())
+    assert source.calls == [("state", 6)]
 
 
 def test_without_bulk_data_the_source_is_not_asked_for_them(run: Run) -> None:

@@ -26,6 +26,8 @@ PACKAGES = [name for name in DOORS if (ROOT / name).is_dir()]
 FILES = sorted(path for name in PACKAGES for path in (ROOT / name).rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 UNPICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+EXTRAS = {"aprendiz/live": "web"}
+"""Folders whose modules may import what an extra brings."""
 SLOW_TO_IMPORT = {"torch", "gymnasium", "ale_py", "numba", "scipy", "matplotlib", "wandb", "stable_baselines3"}
 
 
@@ -106,11 +108,17 @@ def test_unpickling_is_noticed(source: str) -> None:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    allowed = {re.split(r"[\[<>=!~; ]", one)[0].lower().replace("_", "-") for one in declared}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.split(r"[\[<>=!~; ]", one)[0].lower().replace("_", "-") for one in requirements}
+
+    core = names(project["dependencies"])
     distributions = packages_distributions()
     missing = set()
     for name in NAMES:
+        extra = EXTRAS.get(str(Path(name).parent))
+        allowed = core if extra is None else core | names(project["optional-dependencies"][extra])
         for line, module in imported(ast.parse((ROOT / name).read_text()), name.partition("/")[0]):
             root = module.partition(".")[0]
             if root not in sys.stdlib_module_names and root not in DOORS:
@@ -156,7 +164,9 @@ def algorithms() -> set[str]:
     return found
 
 
-COMMANDS = [str(p.relative_to(ROOT).with_suffix("")).replace("/", ".") for p in FILES if is_command(p)]
+COMMANDS = [
+    str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__main__") for p in FILES if is_command(p)
+]
 
 
 def run_command(module: str, *arguments: str) -> str:

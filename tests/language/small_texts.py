@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
@@ -46,6 +44,6 @@ def small(level: str = "char", count: int = 200) -> TextData:
     return data_of(sentences(count), level)
 
 
-def piped(content: bytes) -> Any:
+def piped(content: bytes) -> io.TextIOWrapper:
     """Standard input that comes from another program."""
-    return SimpleNamespace(buffer=io.BytesIO(content), closed=False, isatty=lambda: False)
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")

@@ -22,6 +22,8 @@ from language.classifier import (
     last_states,
     mean_over_time,
 )
+from language.vector_files import write
+from language.word_tasks import WordTable
 
 CONFIG = SequenceClassifierConfig(units=24, embedding=16, dropout=0.1, learning_rate=1e-2)
 
@@ -59,6 +61,7 @@ def test_logits_do_not_depend_on_the_texts_beside(negation: LabelledTexts) -> No
         {"bidirectional": False},
         {"pooling": "last"},
         {"pooling": "max", "cell": "gru"},
+        {"layers": 2},
         {"reader": "bag-of-words"},
     ):
         model = make(negation, **options)
@@ -125,36 +128,66 @@ def test_validation_says_how_many_were_right(negation: LabelledTexts) -> None:
     assert 0.0 <= metrics["accuracy"] <= 1.0 and metrics["score"] <= metrics["accuracy"]
 
 
+def test_dropout_between_layers_is_for_learning_alone(negation: LabelledTexts) -> None:
+    model, texts = make(negation, layers=2, dropout=0.5), [np.array([3, 4, 5, 6, 7])]
+    first = model.classify(texts)
+    assert torch.equal(model.classify(texts), first)
+    assert model.validate(negation, torch.Generator())["accuracy"] > 0.0
+    batch = model.make_source(negation, seed=1).next().batch
+    assert batch is not None
+    drawn = [model.network(batch.tokens, batch.lengths, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_validation_looks_at_all_classes_of_a_file_that_is_sorted_by_them(
+    negation: LabelledTexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,200 documents, 600 of each class one after the other, 10 are looked at."""
+    order = np.argsort(negation.train.labels, kind="stable")
+    texts = [negation.train.ids[negation.train.offsets[i] : negation.train.offsets[i + 1]] for i in order]
+    offsets = np.cumsum([0, *map(len, texts)])
+    documents = dataclasses.replace(
+        negation.train, ids=np.concatenate(texts), offsets=offsets, labels=negation.train.labels[order]
+    )
+    model = make(negation)
+    monkeypatch.setattr("language.classifier.VALIDATION_DOCUMENTS", 10)
+    monkeypatch.setattr(model, "_judge", lambda chosen: torch.tensor([[1.0, 0.0]]).repeat(len(chosen), 1))
+    found = model.validate(dataclasses.replace(negation, validation=documents), torch.Generator())
+    assert found["accuracy"] == 0.5
+
+
 def test_evaluation_tells_each_class(negation: LabelledTexts) -> None:
     found = make(negation).evaluate(negation, "test", torch.Generator())
     assert {f"accuracy_{name}" for name in negation.spec.classes} < set(found)
 
 
-def test_pretrained_vectors_are_where_learning_begins(negation: LabelledTexts, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [negation.vocabulary.symbols[5].upper().lower(), "elsewhere", negation.vocabulary.symbols[7]]
+def test_pretrained_vectors_are_where_learning_begins(negation: LabelledTexts, tmp_path: Path) -> None:
+    path = tmp_path / "some.bin"
+    words = (negation.vocabulary.symbols[5], "elsewhere", negation.vocabulary.symbols[7])
     vectors = np.arange(3 * 16, dtype=np.float32).reshape(3, 16)
-    monkeypatch.setattr(pretrained, "read", lambda source: (words, vectors))
-    model = make(negation, vectors="some.txt", fixed_vectors=True)
+    write(path, WordTable(words, vectors))
+    model = make(negation, vectors=str(path), fixed_vectors=True)
     model.update(model.make_source(negation, seed=1).next().batch)
     table = model.network.embedding.weight
     assert torch.equal(table[5], torch.from_numpy(vectors[0])) and torch.equal(table[7], torch.from_numpy(vectors[2]))
     assert not torch.equal(table[6], table[8])
-    other = make(negation, vectors="some.txt", fixed_vectors=True)
+    other = make(negation, vectors=str(path), fixed_vectors=True)
     other.load_state_dict(copy.deepcopy(model.state_dict()))
-    monkeypatch.setattr(pretrained, "read", lambda source: pytest.fail("a model that has learned needs no vectors"))
+    path.unlink()  # a model that has learned needs no vectors
     other.update(other.make_source(negation, seed=1).next().batch)
 
 
-def test_vectors_that_do_not_fit_are_refused_before_a_run_begins(
-    negation: LabelledTexts, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="neither a file nor a run"):
+def test_vectors_that_do_not_fit_are_refused_before_a_run_begins(negation: LabelledTexts, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file .*missing.txt"):
         make(negation, vectors=str(tmp_path / "missing.txt"))
-    monkeypatch.setattr(pretrained, "read", lambda source: (["a"], np.zeros((1, 7), np.float32)))
+    with pytest.raises(ConfigError, match="neither a file nor a run"):
+        make(negation, vectors="missing")
+    path = str(tmp_path / "some.txt")
+    write(path, WordTable(("arbre",), np.zeros((1, 7), np.float32)))
     with pytest.raises(ConfigError, match="--embedding 7"):
-        make(negation, vectors="some.txt")
+        make(negation, vectors=path)
     with pytest.raises(ConfigError, match="none of the"):
-        pretrained.embedding_for(negation.vocabulary, "x", 7, torch.Generator())
+        pretrained.embedding_for(negation.vocabulary, path, 7, torch.Generator())
 
 
 @pytest.mark.parametrize(

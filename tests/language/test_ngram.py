@@ -230,6 +230,13 @@ def test_without_a_validation_part_the_order_is_the_usual_one() -> None:
     assert trained(data_of(sentences(50), "word", validation=0.0)).chosen == 3
 
 
+def test_a_validation_part_of_one_token_has_nothing_to_score_and_the_training_part_stands_in() -> None:
+    data = data_of("abcdefghabcd")
+    assert len(data.validation) == 1
+    metrics = trained(data).validate(data, torch.Generator())
+    assert metrics["score"] == -metrics["training_nats_per_token"] and "nats_per_token" not in metrics
+
+
 def test_surprisals_are_minus_log_of_what_logits_say() -> None:
     data = small()
     model = trained(data)

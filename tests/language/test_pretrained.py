@@ -48,12 +48,25 @@ def test_they_come_out_of_a_run_without_what_is_no_word(runs: Path) -> None:
 
 def test_what_has_no_vectors_is_named_in_one_line(runs: Path) -> None:
     run = trained(runs, "ngram", "--samples", "0")
-    with pytest.raises(ConfigError, match="vectors needs a model that has vectors of words; ngram does not"):
+    with pytest.raises(ConfigError, match="--vectors needs a model that has vectors of words; ngram does not"):
         pretrained.read(run.name)
     with pytest.raises(ConfigError, match="'nowhere' are neither a file nor a run that is there"):
         pretrained.read("nowhere")
     with pytest.raises(DataError, match="holds no word vectors"):
         pretrained.read(str(runs / "book.txt"))
+
+
+def test_a_run_keeps_where_its_vectors_were_for_the_newest_run_is_soon_itself(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = trained(runs, "word2vec", "--dimensions", "6", "--threads", "1", "--tokens", "500")
+    size = ("--embedding", "6", "--units", "6", "--streams", "2", "--length", "5", "--tokens", "200", "--samples", "0")
+    run = trained(runs, "lstm", "--level", "word", *size, "--precision", "fp32", "--vectors", "latest")
+    assert run.config["model"]["hyperparameters"]["vectors"] == str(words.path.resolve())
+    vector_files.write(runs / "v.bin", WordTable(("king", "fox"), np.ones((2, 6), np.float32)))
+    monkeypatch.chdir(runs)
+    run = trained(runs, "lstm", "--level", "word", *size, "--precision", "fp32", "--vectors", "v.bin")
+    assert run.config["model"]["hyperparameters"]["vectors"] == str((runs / "v.bin").resolve())
 
 
 def test_words_that_are_not_among_them_get_noise_and_capitals_their_small_letters(tmp_path: Path) -> None:

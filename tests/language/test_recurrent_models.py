@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from aprendiz.text.streams import StreamBatch
 from language.generation import generate
 from language.held_out import window_surprisals
 from language.recurrent import GRU, LSTM, RNN, RecurrentConfig
+from language.vector_files import write
+from language.word_tasks import WordTable
 
 MODELS = (RNN, LSTM, GRU)
 SMALL = RecurrentConfig(units=12, embedding=0, streams=4, length=6, dropout=0.25, learning_rate=5e-3)
@@ -99,6 +102,26 @@ def test_a_stream_that_wraps_begins_without_a_memory_and_the_others_keep_theirs(
     assert not state[0][:, 1].any() and not state[1][:, 1].any()
 
 
+def test_so_many_stretches_begin_with_an_empty_memory(data: TextData) -> None:
+    """The share asked for, drawn stream by stream; the same again after a checkpoint."""
+    model = make(data, dropout=0.0, reset=0.25)
+    tokens = torch.from_numpy(np.asarray(data.train.ids[: 200 * 7], np.int64)).view(200, 7)
+    goes_on = torch.zeros(200, dtype=torch.bool)
+    model.update(stream(tokens, ~goes_on))
+    carried = model._state[0].clone()
+    assert carried.any(dim=2).all()
+    saved = copy.deepcopy(model.state_dict())
+    seen = [model._state_for(stream(tokens, goes_on))[0] for _ in range(20)]
+    emptied = torch.stack([~state.any(dim=2)[0] for state in seen])  # [20, 200]
+    assert 0.22 < emptied.float().mean() < 0.28
+    assert 0 < emptied[:, 0].sum() < 20
+    for state, empty in zip(seen, emptied, strict=True):
+        assert torch.equal(state[:, ~empty], carried[:, ~empty])
+    other = make(data, seed=9, dropout=0.0, reset=0.25)
+    other.load_state_dict(saved)
+    assert torch.equal(other._state_for(stream(tokens, goes_on))[0], seen[0])
+
+
 def test_gradients_do_not_reach_into_the_batch_before(data: TextData) -> None:
     model = make(data)
     source = model.make_source(data, seed=1)
@@ -130,6 +153,11 @@ def test_schedules_and_averages_are_laid_out_over_the_budget_and_stay_there(data
     config = LSTM.resolve(SMALL, data.spec, train_tokens=1000, budget_tokens=10_000)
     assert (config.warmup_tokens, config.decay_tokens, config.average_tokens) == (200, 10_000, 500)
     assert LSTM.resolve(config, data.spec, train_tokens=1000, budget_tokens=77) == config
+
+
+def test_a_budget_without_a_single_update_is_refused(data: TextData) -> None:
+    with pytest.raises(ConfigError, match="of each of 4 streams, and the budget is 3: give more --tokens"):
+        make(data, budget=3)
 
 
 def averaged(model: Any) -> torch.Tensor:
@@ -210,16 +238,14 @@ def test_words_are_learned_with_a_tied_embedding() -> None:
     assert model.validate(words, torch.Generator())["windows_perplexity"] < words.spec.vocabulary_size
 
 
-def test_pretrained_vectors_are_where_words_begin_and_stay_where_they_are_fixed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_pretrained_vectors_are_where_words_begin_and_stay_where_they_are_fixed(tmp_path: Path) -> None:
     words = data_of(sentences(150), "word")
     known = [symbol for symbol in words.vocabulary.symbols if symbol != "fox"]
     vectors = np.random.default_rng(0).normal(size=(len(known), 8)).astype(np.float32)
-    monkeypatch.setattr("language.pretrained.read", lambda source: (known, vectors))
+    write(tmp_path / "some.bin", WordTable(tuple(known), vectors))
     rows = [words.vocabulary.id_of(one) for one in known[2:]]
     for fixed in (True, False):
-        model = make(words, embedding=8, vectors="some.bin", fixed_vectors=fixed, average_tokens=0)
+        model = make(words, embedding=8, vectors=str(tmp_path / "some.bin"), fixed_vectors=fixed, average_tokens=0)
         source = model.make_source(words, seed=1)
         train(model, source, 3)
         for network in (model.network, model.average.network):
@@ -263,6 +289,7 @@ def test_the_random_state_of_the_process_is_left_alone(data: TextData) -> None:
     [
         ({"units": 0}, "units must be at least 1"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"reset": -0.1}, "reset must be at least 0 and below 1"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"tied": True}, "got --embedding 64 and --units 256: give both the same number, or --no-tied"),
         ({"vectors": "x.txt", "embedding": 0}, "vectors need an embedding"),

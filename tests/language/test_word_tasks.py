@@ -76,6 +76,18 @@ def test_answers_come_from_the_restricted_vocabulary_alone() -> None:
     assert answer_analogies(vectors, symbols, questions, vocabulary=5).over().correct == 1
 
 
+def test_without_a_word_answers_come_from_the_30_000_most_frequent_words() -> None:
+    """The last word is the answer, and stands at place 30,001."""
+    symbols = ("a", "b", "c", *(f"w{number}" for number in range(29_997)), "d")
+    vectors = np.zeros((30_001, 3), np.float32)
+    vectors[:3], vectors[3:, 2], vectors[-1] = [[1, 0, 0], [1, 1, 0], [0, 0, 1]], -1, [0, 1, 1]
+    questions = {"all": [("a", "b", "c", "d")]}
+    assert answer_analogies(vectors, symbols, questions).over() == Section(0, 0, 1)
+    assert answer_analogies(vectors, symbols, questions, vocabulary=None).over() == Section(1, 1, 0)
+    assert analogy(vectors, symbols, "a", "b", "c", 1, limit=None)[0][0] == "d"
+    assert analogy(vectors, symbols, "a", "b", "c", 1)[0][0] != "d"
+
+
 def test_case_does_not_matter_in_questions() -> None:
     assert answer_analogies(VECTORS, SYMBOLS, {"all": [("MAN", "King", "woman", "Queen")]}).over().correct == 1
 

@@ -1,0 +1,373 @@
+"""Final evaluations of groups of runs: what each is worth, with what certainty, and which is likely better.
+
+Statistics are those of Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264); see `aprendiz.report.scores`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from aprendiz.report import scores
+from aprendiz.report.core import Evaluation, RunData
+from aprendiz.report.grouping import Group
+
+SCORE = "score"
+LOWER_IS_BETTER = ("loss", "error", "fid", "nats", "bits", "perplexity", "distance", "divergence", "gap", "deviation")
+"""Words in a metric's name that say so, as whole parts of it."""
+NO_QUALITY = ("kl", "asked", "unknown", "pairs", "standard", "d", "g", "stage", "length")
+"""Words in the names of what is counted or looked at, and neither good nor bad."""
+BESIDE = ("floor_", "ngram_")
+"""Beginnings of the names of what something else scores: training images in place of samples, n-grams."""
+MOST_COMPARED = 12
+"""Groups in a table of probabilities of improvement."""
+SELECTION = "selection games"
+
+
+@dataclass(frozen=True)
+class Final:
+    """What one run was worth in the end."""
+
+    values: Mapping[str, float]
+    """By the name of the metric; whole games have `score`."""
+    source: str
+    """"evaluation", or SELECTION for the last score of training itself."""
+    which: str = ""
+    """The checkpoint: best, last or a step."""
+    step: float | None = None
+    games: tuple[float, ...] = ()
+    """Scores of single games."""
+    human_normalized: float | None = None
+    protocol: str = ""
+    """Evaluations with the same one compare."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric of a group."""
+
+    group: int
+    metric: str
+    values: tuple[float, ...]
+    """One of each run that has it."""
+    mean: float
+    iqm: float
+    interval: tuple[float, float] | None
+    """95%, of the interquartile mean; None for one run whose games nobody kept: it says nothing of its spread."""
+    over: str
+    """What the interval is over: "3 runs", or "30 games" of the only run."""
+    human_normalized: float | None = None
+    """Mean over runs; 0 is random play and 1 a human's."""
+    human_interval: tuple[float, float] | None = None
+    source: str = "evaluation"
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """Probability that a run of `better` scores higher than one of `worse`."""
+
+    better: str
+    worse: str
+    probability: float
+    interval: tuple[float, float] | None
+    """95%; None where both have a single run of every task: it says nothing of other seeds."""
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Human-normalised scores of a label over all the tasks that are compared."""
+
+    label: str
+    runs: int
+    mean: float
+    median: float
+    iqm: float
+    optimality_gap: float
+    intervals: Mapping[str, tuple[float, float]]
+
+
+@dataclass
+class Comparison:
+    """All tables of a family."""
+
+    rows: list[Row] = field(default_factory=list)
+    aggregates: list[Aggregate] = field(default_factory=list)
+    improvements: list[Improvement] = field(default_factory=list)
+    compared: list[str] = field(default_factory=list)
+    """Labels in the table of improvements."""
+    tasks: list[str] = field(default_factory=list)
+    """Tasks that the improvements are over."""
+    human_tasks: list[str] = field(default_factory=list)
+    """Tasks that the aggregates are over."""
+    metric: str = SCORE
+    """What the improvements are of."""
+    notes: list[str] = field(default_factory=list)
+
+
+def finals(runs: Sequence[RunData]) -> list[Final | None]:
+    """The evaluation of each run that counts: the newest with the protocol that most runs of its task have.
+
+    A run that was never evaluated has the last `eval/score` of training; None where there is none either.
+    """
+    common: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for run in runs:
+        for protocol in {_protocol(one) for one in run.evaluations}:
+            common[(run.kind, run.task)][protocol] += 1
+    return [_final(run, common[(run.kind, run.task)]) for run in runs]
+
+
+def _protocol(evaluation: Evaluation) -> str:
+    """What must be equal for two evaluations to compare, in words."""
+    named = ("environment", "which", "episodes", "seed", "explore", "protocol", "text", "data")
+    kept = {name: evaluation.get(name) for name in named if evaluation.get(name) is not None}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _final(run: RunData, common: Counter[str]) -> Final | None:
+    usable = [one for one in run.evaluations if _values(one)]
+    if usable:
+        by_protocol = {_protocol(one): (place, one) for place, one in enumerate(usable)}  # the newest of each
+        protocol = max(by_protocol, key=lambda name: (common[name], by_protocol[name][0]))
+        found = by_protocol[protocol][1]
+        games = found.get("scores")
+        human = found.get("human_normalized")
+        return Final(
+            values=_values(found),
+            source="evaluation",
+            which=str(found.get("which", "")),
+            step=found.get("checkpoint_step"),
+            games=tuple(map(float, games)) if isinstance(games, list) and all(map(_is_number, games)) else (),
+            human_normalized=float(human) if human is not None and _is_number(human) else None,
+            protocol=protocol,
+        )
+    values, step = {}, None
+    for name, curve in run.metrics.curves.items():
+        known = np.flatnonzero(np.isfinite(curve.value))
+        if name.startswith("eval/") and len(known):
+            values[name.removeprefix("eval/")] = float(curve.value[known[-1]])
+            step = float(curve.step[known[-1]])
+    return Final(values, SELECTION, "last", step) if SCORE in values else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _values(evaluation: Evaluation) -> dict[str, float]:
+    if _is_number(evaluation.get("mean")):
+        return {SCORE: float(evaluation["mean"])}
+    metrics = evaluation.get("metrics")
+    metrics = metrics if isinstance(metrics, dict) else {}
+    return {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
+
+
+def higher_is_better(metric: str) -> bool:
+    """What its name says. An entropy is that of classes, the higher the more even they are; a cross entropy is a
+    loss."""
+    parts = metric.rpartition("/")[2].split("_")
+    if "entropy" in parts:
+        return "cross" not in parts
+    return not any(part in LOWER_IS_BETTER for part in parts)
+
+
+def tells_quality(metric: str) -> bool:
+    """Whether one value of a metric is better than another, and the model's own."""
+    name = metric.rpartition("/")[2]
+    return not name.startswith(BESIDE) and not any(part in NO_QUALITY for part in name.split("_"))
+
+
+def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: Sequence[Final | None]) -> Comparison:
+    """The tables of one family. `groups` are all groups, of which those of `kind` count."""
+    result = Comparison()
+    chosen = [(index, one) for index, one in enumerate(groups) if one.kind == kind]
+    for index, one in chosen:
+        result.rows += _rows(index, one, ends)
+    _note_protocols(result, chosen, ends, runs)
+    _across_tasks(result, chosen, ends)
+    order = {
+        name: place for place, name in enumerate(dict.fromkeys([result.metric, *(row.metric for row in result.rows)]))
+    }
+    tasks = {name: place for place, name in enumerate(dict.fromkeys(one.task for _, one in chosen))}
+    result.rows.sort(
+        key=lambda row: (tasks[groups[row.group].task], row.metric.startswith(BESIDE), order[row.metric], row.group)
+    )
+    return result
+
+
+def _rows(index: int, one: Group, ends: Sequence[Final | None]) -> list[Row]:
+    known = [end for run in one.runs if (end := ends[run]) is not None]
+    if any(end.source == "evaluation" for end in known):  # scores of training do not mix with those of evaluations
+        known = [end for end in known if end.source == "evaluation"]
+    rows = []
+    for metric in dict.fromkeys(name for end in known for name in end.values):
+        having = [end for end in known if metric in end.values]
+        values = [end.values[metric] for end in having]
+        games = having[0].games if metric == SCORE else ()
+        single = len(values) == 1 and len(games) > 1
+        sample = games if single else values
+        over = f"{len(games)} games of one run" if single else f"{len(values)} run{'s' if len(values) > 1 else ''}"
+        human = [end.human_normalized for end in having if end.human_normalized is not None]
+        normalized = metric == SCORE and len(human) == len(values)
+        rows.append(
+            Row(
+                group=index,
+                metric=metric,
+                values=tuple(values),
+                mean=float(np.mean(values)),
+                iqm=float(scores.interquartile_mean([np.asarray(sample)])),
+                interval=scores.interval([sample]) if len(sample) > 1 else None,
+                over=over,
+                human_normalized=float(np.mean(human)) if normalized else None,
+                human_interval=scores.interval([human], scores.mean) if normalized and len(human) > 1 else None,
+                source=having[0].source,
+            )
+        )
+    return rows
+
+
+def _note_protocols(
+    result: Comparison, chosen: Sequence[tuple[int, Group]], ends: Sequence[Final | None], runs: Sequence[RunData]
+) -> None:
+    members: dict[str, list[int]] = defaultdict(list)
+    for _, one in chosen:
+        members[one.task] += one.runs
+    for task, indices in members.items():
+        protocols = {end.protocol for index in indices if (end := ends[index]) is not None and end.protocol}
+        if len(protocols) > 1:
+            result.notes.append(
+                f"{task}: not all runs were evaluated alike ({len(protocols)} protocols: games, seeds, checkpoint); "
+                "evaluate them together for numbers that compare"
+            )
+        missing = [runs[i].name for i in indices if (end := ends[i]) is None or end.source != "evaluation"]
+        if missing and runs[indices[0]].kind in ("agents", "generative", "language"):
+            what = "its" if len(missing) == 1 else "their"
+            result.notes.append(
+                f"{task}: {len(missing)} of {len(indices)} runs have no evaluation, so {what} last score of training "
+                f"stands in where there is one; evaluate with: python -m {runs[indices[0]].kind}.evaluate "
+                f"{' '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
+            )
+
+
+def _across_tasks(result: Comparison, chosen: Sequence[tuple[int, Group]], ends: Sequence[Final | None]) -> None:
+    """Improvements between labels, and aggregates of human-normalised scores where there are several tasks."""
+    result.metric, comparable = _main_metric(result)
+    rows = {(row.group, row.metric): row for row in result.rows if row.group in comparable}
+    table: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
+    normalized: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for index, one in chosen:
+        row = rows.get((index, result.metric))
+        if row is not None:
+            table[one.label][one.task] = row.values
+        known = [end.human_normalized for run in one.runs if (end := ends[run]) is not None]
+        human = [value for value in known if value is not None]
+        if human:
+            normalized[one.label][one.task] = human
+    tasks = list(dict.fromkeys(one.task for _, one in chosen if one.task in _tasks_of_several(table)))
+    labels = [label for label in table if any(task in table[label] for task in tasks)]
+    complete = [label for label in labels if all(task in table[label] for task in tasks)]
+    if len(complete) < 2:  # no task has them all: compare where most are
+        count = Counter(task for label in labels for task in table[label])
+        tasks = [max(tasks, key=lambda task: count[task])] if tasks else []
+        complete = [label for label in labels if all(task in table[label] for task in tasks)]
+    if len(complete) < len(labels):
+        result.notes.append(
+            f"compared over {', '.join(tasks)}: {len(labels) - len(complete)} of {len(labels)} are not there"
+        )
+    result.tasks = tasks
+    sign = 1.0 if higher_is_better(result.metric) else -1.0
+    places = dict.fromkeys(complete, 0)  # tasks differ in scale: the places of means are added up, not the means
+    for task in tasks:
+        in_order = sorted(complete, key=lambda label: -sign * float(np.mean(table[label][task])))
+        for place, label in enumerate(in_order):
+            places[label] += place
+    ranked = sorted(complete, key=lambda label: places[label])
+    if len(ranked) > MOST_COMPARED:
+        result.notes.append(f"the table of improvements has the {MOST_COMPARED} best of {len(ranked)} groups")
+    result.compared = ranked[:MOST_COMPARED] if len(ranked) > 1 else []
+    for better in result.compared:
+        for worse in result.compared:
+            if better != worse:
+                x = [sign * np.asarray(table[better][task]) for task in tasks]
+                y = [sign * np.asarray(table[worse][task]) for task in tasks]
+                several = any(len(row) > 1 for row in (*x, *y))
+                interval = scores.improvement_interval(x, y) if several else None
+                result.improvements.append(
+                    Improvement(better, worse, scores.probability_of_improvement(x, y), interval)
+                )
+    _aggregate(result, normalized)
+
+
+def _tasks_of_several(table: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    count = Counter(task for row in table.values() for task in row)
+    return {task for task, number in count.items() if number > 1}
+
+
+def _aggregate(result: Comparison, normalized: Mapping[str, Mapping[str, list[float]]]) -> None:
+    tasks = list(dict.fromkeys(task for row in normalized.values() for task in row))
+    shared = [task for task in tasks if all(task in row for row in normalized.values())]
+    if len(shared) < 2:
+        return
+    result.human_tasks = shared
+    if len(shared) < len(tasks):
+        result.notes.append(
+            f"human-normalised scores are taken together over the {len(shared)} of {len(tasks)} tasks that all have"
+        )
+    sizes = {len(row[task]) for row in normalized.values() for task in shared}
+    if len(sizes) > 1:
+        result.notes.append(
+            "tasks have different numbers of runs: in the interquartile mean those with more weigh more"
+        )
+    for label, row in normalized.items():
+        values = [row[task] for task in shared]
+        made = {
+            "mean": scores.mean,
+            "median": scores.median,
+            "iqm": scores.interquartile_mean,
+            "optimality_gap": scores.optimality_gap,
+        }
+        rows = scores.checked(values)
+        result.aggregates.append(
+            Aggregate(
+                label=label,
+                runs=sum(len(one) for one in values),
+                **{name: float(function(rows)) for name, function in made.items()},
+                intervals={name: scores.interval(values, function) for name, function in made.items()},
+            )
+        )
+
+
+def _main_metric(result: Comparison) -> tuple[str, set[int]]:
+    """The metric by which most groups compare, and those groups.
+
+    Final evaluations and scores of training do not compare. `score` stands for something else in models that are
+    measured by other things (of a GAN minus its FID, of a VAE a bound of the likelihood): only groups with the same
+    metrics compare by it, and otherwise by one that they share.
+    """
+    evaluated = {row.group for row in result.rows if row.source == "evaluation"}
+    every = {row.group for row in result.rows}
+    usable = evaluated if len(evaluated) > 1 else every - evaluated if len(every - evaluated) > 1 else every
+    names: dict[int, list[str]] = defaultdict(list)
+    for row in result.rows:
+        names[row.group].append(row.metric)
+    found: dict[str, set[int]] = {}
+    for metric in dict.fromkeys(row.metric for row in result.rows if tells_quality(row.metric)):
+        having = {group for group in usable if metric in names[group]}
+        if metric == SCORE:
+            shapes = Counter(tuple(sorted(names[group])) for group in having)
+            common = max(shapes, key=lambda shape: shapes[shape], default=())
+            having = {group for group in having if tuple(sorted(names[group])) == common}
+        found[metric] = having
+    metric = max(found, key=lambda name: (len(found[name]), name == SCORE), default=SCORE)
+    comparable = found.get(metric, set())
+    if 0 < len(comparable) < len(usable):
+        others = len(usable) - len(comparable)
+        result.notes.append(
+            f"unequal metrics: {others} of {len(usable)} groups are not measured by {metric}, and not compared"
+        )
+    return metric, comparable

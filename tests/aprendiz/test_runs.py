@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aprendiz import runs
+from aprendiz.errors import ConfigError, RunError
+from aprendiz.run import Run
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("APRENDIZ_RUNS", raising=False)
+
+
+def create(
+    task: str = "cartpole", learner: str = "dqn", state: str = "finished", replay: int = 1000, **more: Any
+) -> Run:
+    run = Run.create(kind="agents", task=task, learner=learner, seed=1, config=more, command=["x"], device="cpu")
+    (run.path / "replay").mkdir()
+    (run.path / "replay" / "segment").write_bytes(b"x" * replay)
+    run.set_status(state, step=500)
+    with run.lock():
+        pass
+    return run
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    runs.command(list(words))
+    return capsys.readouterr().out
+
+
+def test_the_list_has_state_score_age_and_size(capsys: pytest.CaptureFixture[str]) -> None:
+    run = create(replay=2_000_000)
+    run.log(100, {"eval/score": 7.0}, seconds=1.0)
+    run.log(200, {"eval/score": 5.0}, seconds=2.0)
+    run.close()
+    row = next(line for line in printed(capsys).splitlines() if line.startswith(run.name))
+    assert re.fullmatch(rf"{run.name}\s+agents\s+finished\s+500\s+7\s+\d+ s\s+2\.0 MB", row)
+
+
+def test_the_mean_of_the_newest_evaluation_is_the_score() -> None:
+    run = create()
+    run.log(100, {"eval/score": 700.0}, seconds=1.0)
+    for mean in (1.0, 2.0):
+        run.add_evaluation({"mean": mean})
+    assert runs.look_at(run).score == 2.0
+
+
+def test_a_torn_line_of_metrics_is_no_score() -> None:
+    run = create()
+    (run.path / "metrics.jsonl").write_text('{"step": 1, "eval/score": 3.0}\n{"eval/score": "x"}\n{"eval/score": 9')
+    assert runs.look_at(run).score == 3.0
+
+
+def test_newest_runs_come_first_and_other_orders_can_be_had(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = create(task="a", replay=5000), create(task="b")
+    info = json.loads((first.path / "config.json").read_text()) | {"created": "2020-01-01T00:00:00+00:00"}
+    (first.path / "config.json").write_text(json.dumps(info))
+    order = lambda *words: re.findall(r"^(a|b)-", printed(capsys, *words), re.MULTILINE)  # noqa: E731
+    assert order() == ["b", "a"] and order("--sort", "size") == ["a", "b"] == order("--sort", "name")
+    assert order(second.name) == ["b"]
+
+
+def test_a_run_that_cannot_be_read_is_said_and_the_others_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    (create(task="a").path / "config.json").write_text("{")
+    create(task="b")
+    runs.command([])
+    said = capsys.readouterr()
+    assert "b-" in said.out and "1 run," in said.out and re.match(r"passed over a-.*half-written", said.err)
+
+
+def test_no_runs_and_no_such_run_are_one_line() -> None:
+    with pytest.raises(RunError, match="there is no folder runs"):
+        runs.command([])
+    create()
+    with pytest.raises(RunError, match="no run 'pong'"):
+        runs.command(["pong"])
+
+
+def old(run: Run) -> None:
+    """As if nothing had been written for a day."""
+    for name in ("status.json", "metrics.jsonl"):
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(run.path / name, (time.time() - 86400,) * 2)
+
+
+def test_a_run_whose_process_is_gone_was_killed() -> None:
+    run = create(state="running")
+    assert runs.state_of(run) == "running elsewhere"  # written just now: perhaps by another machine
+    old(run)
+    assert runs.state_of(run) == "killed"
+
+
+TRAIN = """
+import sys, time
+from aprendiz.run import Run
+with Run.open(sys.argv[1]).lock():
+    print("on", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def trained() -> Any:
+    """A run that another process trains."""
+    run = create(state="running", task="busy")
+    old(run)
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", TRAIN, str(run.path)], stdout=subprocess.PIPE, env=env)
+    assert process.stdout is not None and process.stdout.readline() == b"on\n"
+    yield run
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs flock")
+def test_a_run_that_is_trained_is_running_and_never_touched(trained: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.state_of(trained) == "running"
+    trained.set_status("finished")  # whatever it says
+    for what in ("replay,checkpoints,wandb", "runs"):
+        assert "nothing to free" in printed(capsys, "prune", trained.name, "--what", what, "--yes")
+    assert (trained.path / "replay" / "segment").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs flock")
+def test_a_run_that_starts_while_one_is_asked_is_left_alone(
+    trained: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "state_of", lambda run: "finished")
+    assert "freed 0 B" in printed(capsys, "prune", "--yes")
+    assert (trained.path / "replay" / "segment").exists()
+
+
+def test_prune_asks_and_deletes_nothing_without_a_yes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create()
+    with pytest.raises(ConfigError, match="give --yes"):
+        runs.command(["prune"])
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer, stays in (("", True), ("n", True), ("y", False)):
+        monkeypatch.setattr("builtins.input", lambda question, answer=answer: asked.append(question) or answer)
+        runs.command(["prune"])
+        assert (run.path / "replay").exists() is stays
+    assert asked[0] == "delete these 1.0 kB? [y/N] "
+
+
+def test_prune_takes_replay_memories_and_spare_checkpoints_and_leaves_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = create()
+    for step in (100, 200, 300, 400):
+        run.save(step, {"x": step}, best=step == 200, keep=step == 100)
+    run.add_evaluation({"mean": 1.0})
+    text = printed(capsys, "prune", "--yes")
+    assert "replay, 1 checkpoint" in text and "freed" in text
+    assert run.steps() == [100, 200, 400] and not (run.path / "replay").exists()
+    assert run.load("last")["x"] == 400 and run.load("best")["x"] == 200 and run.evaluations()
+    assert list(run.path.glob("*pruned*")) == []
+
+
+def test_whole_runs_go_only_by_name_age_or_state(capsys: pytest.CaptureFixture[str]) -> None:
+    kept, killed = create(), create(state="running", task="b")
+    old(killed)
+    with pytest.raises(ConfigError, match="--what runs deletes everything"):
+        runs.command(["prune", "--what", "runs", "--yes"])
+    printed(capsys, "prune", "--what", "runs", "--state", "killed", "--yes")
+    assert kept.path.exists() and not killed.path.exists()
+    assert "nothing to free" in printed(capsys, "prune", "--what", "runs", "--older-than", "1", "--yes")
+    printed(capsys, "prune", kept.name, "--what", "runs", "--yes")
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_a_link_is_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    run = create()
+    (run.path / "replay" / "link").symlink_to(outside)
+    printed(capsys, "prune", "--yes")
+    assert (outside / "precious").exists() and not (run.path / "replay").exists()
+
+
+@pytest.mark.parametrize("words", [["--what", "all"], ["--what", ""], ["--older-than", "-1"], ["--older-than", "nan"]])
+def test_a_wrong_word_is_refused(words: list[str]) -> None:
+    with pytest.raises(ConfigError, match=words[0]):
+        runs.command(["prune", *words])
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2_500_000, "2.5 MB"), (7_100_000_000, "7.1 GB")]
+)
+def test_sizes_are_told_in_a_unit_that_suits_them(count: int, text: str) -> None:
+    assert runs.size(count) == text
