@@ -27,6 +27,7 @@ class ActingSource(Source):
         warmup_env_steps: no updates before so many environment steps have been stored.
         train_period_env_steps: one update for every so many environment steps.
         clip_rewards: rewards are stored as their sign (Mnih et al. 2015); scores are never clipped.
+        reward_scale: factor of the rewards that are stored; scores are never scaled.
         overlap: learn while the games are stepping in threads of their own. False steps them first: the same numbers,
             sooner where learning keeps every core busy by itself.
         life_loss_ends_value: a lost life has a discount of zero while the game, and its score, go on.
@@ -46,6 +47,7 @@ class ActingSource(Source):
         warmup_env_steps: int,
         train_period_env_steps: int,
         clip_rewards: bool = False,
+        reward_scale: float = 1.0,
         life_loss_ends_value: bool = True,
         overlap: bool = True,
         importance_exponent: Callable[[int], float] | None = None,
@@ -53,7 +55,8 @@ class ActingSource(Source):
         self.agent, self.env, self.replay = agent, env, replay
         self.batch_size, self.warmup_env_steps = batch_size, warmup_env_steps
         self.train_period_env_steps = train_period_env_steps
-        self.clip_rewards, self.life_loss_ends_value = clip_rewards, life_loss_ends_value
+        self.clip_rewards, self.reward_scale = clip_rewards, reward_scale
+        self.life_loss_ends_value = life_loss_ends_value
         self.acting_generator = np.random.default_rng(derived_seed(seed, Purpose.ACTING))
         self.replay_generator = np.random.default_rng(derived_seed(seed, Purpose.REPLAY))
         self.env_steps = 0
@@ -114,7 +117,7 @@ class ActingSource(Source):
         self._received = None
         ended = step.ended
         no_bootstrap = step.terminated | step.life_lost if self.life_loss_ends_value else step.terminated
-        reward = np.sign(step.reward) if self.clip_rewards else step.reward
+        reward = np.float32(self.reward_scale) * (np.sign(step.reward) if self.clip_rewards else step.reward)
         assert self._sent is not None
         self.replay.add(self._sent, reward, no_bootstrap, ended, step.observation, step.final_observation)
         self.observation = step.observation

@@ -35,7 +35,7 @@ from aprendiz.config import check_above_zero, check_at_least, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
-from aprendiz.optim import adadelta, adam, load_optimizer_state
+from aprendiz.optim import adadelta, adam, linear_schedule, load_optimizer_state, schedulable, set_learning_rate
 from aprendiz.recurrent.network import State
 from aprendiz.replay import Replay
 from aprendiz.replay_sequences import LONGEST_BURN_IN, SequenceBatch
@@ -70,6 +70,10 @@ class DRQNConfig:
     """Adam, or ADADELTA with a decay of 0.95 as in the paper (appendix)."""
     learning_rate: float = 1e-4
     """Step size of the optimiser."""
+    learning_rate_end: float | None = None
+    """Step size at the end of a linear schedule. None: it stays as it is."""
+    learning_rate_env_steps: int | None = None
+    """Environment steps over which the learning rate falls to that. None: the budget."""
     optimizer_epsilon: float = 1e-8
     """Added to the optimiser's denominator (PyTorch's default)."""
     max_gradient_norm: float | None = 10.0
@@ -99,6 +103,8 @@ class DRQNConfig:
     """Environment steps over which it falls linearly. None: a tenth of the budget."""
     clip_rewards: bool = True
     """Learn from the sign of each reward (Mnih et al. 2015); scores are never clipped."""
+    reward_scale: float = 1.0
+    """Factor of the rewards that are learned from (1 in the paper)."""
     life_loss_ends_value: bool = True
     """Value nothing beyond a lost life while learning; the game, its score and what is remembered go on."""
 
@@ -107,9 +113,11 @@ class DRQNConfig:
         check_at_least(self, 1, *counts, "target_period_env_steps", "backbone_width", "frames")
         if not 0 <= self.burn_in <= LONGEST_BURN_IN:
             raise ConfigError(f"burn_in must lie between 0 and {LONGEST_BURN_IN}, got {self.burn_in}")
-        check_at_least(self, 0, "warmup_env_steps", "exploration_env_steps")
+        check_at_least(
+            self, 0, "warmup_env_steps", "exploration_env_steps", "learning_rate_env_steps", "learning_rate_end"
+        )
         check_share(self, "discount", "exploration_start", "exploration_end")
-        check_above_zero(self, "learning_rate", "optimizer_epsilon", "max_gradient_norm")
+        check_above_zero(self, "learning_rate", "optimizer_epsilon", "max_gradient_norm", "reward_scale")
         if self.replay_capacity < self.num_envs:
             raise ConfigError(
                 f"replay_capacity {self.replay_capacity} is smaller than the number of environments ({self.num_envs})"
@@ -120,13 +128,15 @@ _VECTOR = DRQNConfig(
     backbone="mlp",
     units=128,
     num_envs=4,
-    learning_rate=5e-4,
+    learning_rate=1e-3,
+    learning_rate_end=1e-5,
     batch_size=16,
     replay_capacity=50_000,
     train_period_env_steps=4,
     target_period_env_steps=200,
     exploration_end=0.04,
     clip_rewards=False,
+    reward_scale=0.1,
 )
 PRESETS = {
     "image": {
@@ -154,13 +164,15 @@ PRESETS = {
     },
     "vector": {
         "default": _VECTOR,
-        "fast": dataclasses.replace(_VECTOR, num_envs=16, batch_size=32, train_period_env_steps=16, learning_rate=1e-3),
+        "fast": dataclasses.replace(_VECTOR, num_envs=16, batch_size=32, train_period_env_steps=16),
         # The paper knows images only: its optimiser, batch and layer.
         "paper": dataclasses.replace(
             _VECTOR,
             units=512,
             optimizer="adadelta",
             learning_rate=0.1,
+            learning_rate_end=None,
+            reward_scale=1.0,
             optimizer_epsilon=1e-6,
             batch_size=32,
             exploration_end=0.1,
@@ -219,6 +231,8 @@ class DRQN(Agent):
             self.optimizer = adam(parameters, config.learning_rate, config.optimizer_epsilon, self.device)
         else:
             self.optimizer = adadelta(parameters, config.learning_rate, 0.95, config.optimizer_epsilon, self.device)
+        if config.learning_rate_end is not None:
+            schedulable(self.optimizer, self.device)
         self._env_steps = 0
 
     def _network(self, observation_space: Space) -> RecurrentQNetwork:
@@ -241,6 +255,8 @@ class DRQN(Agent):
     @classmethod
     def resolve(cls, config: DRQNConfig, budget_env_steps: int) -> DRQNConfig:
         warmup, exploration = config.warmup_env_steps, config.exploration_env_steps
+        if config.learning_rate_end is not None and config.learning_rate_env_steps is None:
+            config = dataclasses.replace(config, learning_rate_env_steps=budget_env_steps)
         return dataclasses.replace(
             config,
             warmup_env_steps=min(80_000, budget_env_steps // 50) if warmup is None else warmup,
@@ -277,6 +293,7 @@ class DRQN(Agent):
             warmup_env_steps=max(config.warmup_env_steps, env.num_envs),
             train_period_env_steps=config.train_period_env_steps,
             clip_rewards=config.clip_rewards,
+            reward_scale=config.reward_scale,
             life_loss_ends_value=config.life_loss_ends_value,
             overlap=learning_leaves_cores(self.device),
             unroll_steps=config.unroll_steps,
@@ -341,6 +358,10 @@ class DRQN(Agent):
         chosen = q_values[:length].gather(2, batch.action.unsqueeze(2)).squeeze(2)  # [L, B]
         measure = F.huber_loss if config.loss == "huber" else F.mse_loss
         loss = masked_mean(measure(chosen, target, reduction="none"), batch.mask)
+        if config.learning_rate_end is not None:
+            assert config.learning_rate_env_steps is not None, "resolve() comes first"
+            ends = config.learning_rate_end, config.learning_rate_env_steps
+            set_learning_rate(self.optimizer, linear_schedule(config.learning_rate, *ends, batch.env_steps))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.max_gradient_norm is not None:

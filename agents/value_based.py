@@ -144,6 +144,7 @@ class ValueAgent(Agent):
             warmup_env_steps=max(config.warmup_env_steps, config.n_step * env.num_envs),
             train_period_env_steps=config.train_period_env_steps,
             clip_rewards=config.clip_rewards,
+            reward_scale=config.reward_scale,
             life_loss_ends_value=config.life_loss_ends_value,
             overlap=learning_leaves_cores(self.device),
             importance_exponent=self.importance_exponent if config.prioritized else None,

@@ -107,6 +107,8 @@ class ValueConfig:
     """Environment steps after which no action is random any more, and noise alone explores. None: never."""
     clip_rewards: bool = True
     """Learn from the sign of each reward (Mnih et al. 2015); scores are never clipped."""
+    reward_scale: float = 1.0
+    """Factor of the rewards that are learned from (0.1 in PQN's pqn_cartpole.yaml); scores are never scaled."""
     life_loss_ends_value: bool = True
     """Value nothing beyond a lost life while learning (Mnih et al. 2015); the game and its score go on."""
 
@@ -118,7 +120,7 @@ class ValueConfig:
         shares = ("priority_exponent", "importance_start", "importance_end", "munchausen_scale", "trunk_gradient_scale")
         check_share(self, "discount", "exploration_start", "exploration_end", *shares)
         positive = ("learning_rate", "optimizer_epsilon", "noisy_sigma", "munchausen_temperature", "max_gradient_norm")
-        check_above_zero(self, *positive)
+        check_above_zero(self, *positive, "reward_scale")
         if not self.munchausen_lowest <= 0.0:
             raise ConfigError(f"munchausen_lowest must be 0 or less, got {self.munchausen_lowest}")
         if self.munchausen and self.double:

@@ -298,6 +298,15 @@ def test_rewards_are_clipped_where_they_are_learned_from_and_not_in_scores() -> 
     assert source.metrics()["rollout/score_mean"] == np.mean([2.0, 4.75])
 
 
+def test_rewards_are_scaled_where_they_are_learned_from_and_not_in_scores() -> None:
+    plain, scaled = make_source(ScriptedEnv(2, SCRIPT)), make_source(ScriptedEnv(2, SCRIPT), reward_scale=0.5)
+    for source in (plain, scaled):
+        go(source, 12)
+    rewards = [{key: transition[1] for key, transition in stored(source).items()} for source in (plain, scaled)]
+    assert rewards[1] == {key: 0.5 * reward for key, reward in rewards[0].items()} and any(rewards[0].values())
+    assert scaled.metrics()["rollout/score_mean"] == plain.metrics()["rollout/score_mean"] == np.mean([2.0, 4.75])
+
+
 def test_the_score_is_the_mean_of_the_last_hundred_games() -> None:
     script = {0: {step: Event(float(step), OVER) for step in range(1, 151)}}
     source = make_source(ScriptedEnv(1, script))

@@ -37,6 +37,8 @@ SMALL = {
     "warmup_env_steps": 100,
     "exploration_env_steps": 500,
     "learning_rate": 3e-3,
+    "learning_rate_end": None,
+    "reward_scale": 1.0,
 }
 
 
@@ -193,6 +195,15 @@ def test_a_game_does_not_depend_on_those_beside_it() -> None:
     together = play_games(agent, MemoryGame, seeds, explore=0.2).scores
     alone = [play_games(agent, MemoryGame, [seed], explore=0.2).scores[0] for seed in seeds]
     assert together.tolist() == alone
+
+
+def test_the_learning_rate_falls_with_environment_steps() -> None:
+    agent = make_agent(learning_rate=1e-3, learning_rate_end=0.0)
+    rates = []
+    for at in (0, 500, 2_000, 9_000):
+        agent.update(dataclasses.replace(make_batch(4, [4, 4]), env_steps=at))
+        rates.append(float(agent.optimizer.param_groups[0]["lr"]))
+    assert rates == pytest.approx([1e-3, 7.5e-4, 0.0, 0.0])
 
 
 @pytest.mark.parametrize("burn_in", [0, 3])

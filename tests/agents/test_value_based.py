@@ -121,6 +121,7 @@ def test_a_soft_policy_has_no_double(config: type[ValueConfig]) -> None:
         {"munchausen_lowest": 1.0},
         {"max_gradient_norm": 0.0},
         {"learning_rate_end": -1.0},
+        {"reward_scale": 0.0},
         {"learning_rate_env_steps": -1},
         {"exploration_off_env_steps": -1},
         {"trunk_gradient_scale": 1.5},
