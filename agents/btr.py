@@ -112,10 +112,16 @@ def _of_vectors(name: str) -> BTRConfig:
     )
 
 
-VECTOR = {"default": _of_vectors("default"), "fast": _of_vectors("fast")}
+VECTOR = {
+    # Every transition passes through the network once a quantile: half of DQN's batch.
+    "default": replace(_of_vectors("default"), n_step=DQN_PRESETS["vector"]["default"].n_step, batch_size=64),
+    "fast": _of_vectors("fast"),
+}
 VECTOR["paper"] = replace(
     VECTOR["default"],
     discount=0.997,
+    n_step=3,
+    reward_scale=1.0,
     learning_rate=1e-4,
     learning_rate_end=None,
     batch_size=256,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.value_based import ValueAgent
-from agents.value_config import ValueConfig, derived, with_paper, with_vector
+from agents.value_config import ValueConfig, derived, with_paper
 from agents.value_kind import ValueKind, ValueLoss
 from aprendiz.config import check_at_least
 from aprendiz.errors import ConfigError
@@ -50,13 +50,10 @@ def check_atoms(config: Any) -> None:
 
 
 PAPER = {"optimizer": "adam", "learning_rate": 2.5e-4, "optimizer_epsilon": 0.01 / 32, "exploration_end": 0.01}
-PRESETS = with_vector(
-    with_paper(derived(C51Config, DQN_PRESETS), image=PAPER, vector=PAPER),
-    # CleanRL's c51.py: discounted sums of rewards of 1 reach 100, of rewards of -1 (Acrobot, MountainCar) -100.
-    atoms=101,
-    value_min=-100.0,
-    value_max=100.0,
-)
+# CleanRL's c51.py: discounted sums of rewards of 1 reach 100, of rewards of -1 (Acrobot, MountainCar) -100. Where a
+# tenth of the rewards is learned from, the paper's support has the same room.
+UNSCALED = {"atoms": 101, "value_min": -100.0, "value_max": 100.0}
+PRESETS = with_paper(derived(C51Config, DQN_PRESETS), image=PAPER, vector={**PAPER, **UNSCALED})
 
 
 def project(atoms: Tensor, reward: Tensor, discount: Tensor, probabilities: Tensor) -> Tensor:

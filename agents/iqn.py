@@ -72,8 +72,7 @@ PRESETS = with_vector_default(
         target_quantiles=8,
         policy_quantiles=16,
     ),
-    # As in agents/qr_dqn.py; every transition passes through the network once a quantile.
-    n_step=10,
+    # Every transition passes through the network once a quantile.
     batch_size=64,
 )
 

@@ -44,10 +44,8 @@ PAPER = {"optimizer": "adam", "learning_rate": 5e-5, "optimizer_epsilon": 0.01 /
 PRESETS = with_paper(
     with_vector_default(
         with_vector(derived(QRDQNConfig, DQN_PRESETS), quantiles=50),
-        # Small tasks are learned as well with fewer quantiles, in a fraction of the time. An error beyond the threshold
-        # moves a quantile no further than one at it: returns over more steps bring the values where they belong sooner.
+        # Small tasks are learned as well with fewer quantiles, in a fraction of the time.
         quantiles=25,
-        n_step=10,
     ),
     image=PAPER,
     vector={**PAPER, "quantiles": 200},

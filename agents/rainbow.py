@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.c51 import CategoricalValue, check_atoms
+from agents.c51 import UNSCALED, CategoricalValue, check_atoms
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.value_based import ValueAgent
-from agents.value_config import ValueConfig, derived, with_paper, with_vector
+from agents.value_config import ValueConfig, derived, with_paper, with_vector_default
 
 __all__ = ["PRESETS", "Rainbow", "RainbowConfig"]
 
@@ -53,16 +53,14 @@ class RainbowConfig(ValueConfig):
 
 
 PAPER = {"optimizer": "adam", "learning_rate": 6.25e-5, "optimizer_epsilon": 1.5e-4}
-PRESETS = with_vector(
+PRESETS = with_vector_default(
     with_paper(
         derived(RainbowConfig, DQN_PRESETS),
         # Table 1: 80,000 frames before learning starts, 32,000 between copies of the target network.
         image={**PAPER, "warmup_env_steps": 20_000, "target_period_env_steps": 8_000},
-        vector=PAPER,
+        vector={**PAPER, **UNSCALED},
     ),
-    atoms=101,
-    value_min=-100.0,
-    value_max=100.0,
+    n_step=DQN_PRESETS["vector"]["default"].n_step,
 )
 PRESETS["image"]["default"] = RainbowConfig(
     learning_rate=6.25e-5, optimizer_epsilon=1.5e-4, target_period_env_steps=8_000

@@ -1,7 +1,8 @@
 """DQN of Stable-Baselines3, as an adapter (Raffin et al. 2021, JMLR 22:268; algorithm: Mnih et al. 2015).
 
 Presets: `default` has the numbers of RL Baselines3 Zoo (hyperparams/dqn.yml), `sb3` those of the library's constructor,
-`like-dqn` those of our own `dqn`, so that the two are compared at equal settings.
+`like-dqn` for images those of our own `dqn`, so that the two are compared at equal settings; what ours does on vectors
+(rewards scaled, a learning rate that falls) the library's DQN has no numbers for.
 """
 
 from __future__ import annotations
@@ -69,21 +70,6 @@ _CONSTRUCTOR = SB3DQNConfig()
 _ON_VECTORS = {
     "default": zoo_cartpole(_CONSTRUCTOR),
     "sb3": _CONSTRUCTOR,
-    # agents/dqn.py, vector, default.
-    "like-dqn": SB3DQNConfig(
-        num_envs=4,
-        n_step=3,
-        learning_rate=5e-4,
-        batch_size=64,
-        replay_capacity=50_000,
-        warmup_env_steps=None,
-        train_period_env_steps=4,
-        gradient_steps=2,
-        target_period_env_steps=200,
-        exploration_end=0.04,
-        max_gradient_norm=None,
-        hidden_units=256,
-    ),
 }
 PRESETS = {
     "image": {
