@@ -62,7 +62,7 @@ PRESETS = {
         # rewards; these tasks give one a step, and values would have to grow to 100 before differences between actions
         # show: a tenth of them is learned from, as the authors of PQN do. The learning rate is high at first (RL
         # Baselines3 Zoo's) and falls, so that what has been learned is kept. Returns over ten steps carry the end of a
-        # game back soon enough.
+        # game back soon enough; they belong to the policy that played them, and CleanRL's small memory forgets them.
         "default": DQNConfig(
             backbone="mlp",
             num_envs=4,
@@ -70,7 +70,7 @@ PRESETS = {
             learning_rate=2.3e-3,
             learning_rate_end=1e-5,
             batch_size=128,
-            replay_capacity=50_000,
+            replay_capacity=10_000,
             train_period_env_steps=4,
             target_period_env_steps=200,
             exploration_end=0.04,
