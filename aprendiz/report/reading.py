@@ -207,5 +207,5 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.9g}"  # settings with equal texts are one: a schedule of millions of steps has more than 6
     return json.dumps(value, default=str)

@@ -126,3 +126,8 @@ def test_settings_that_only_some_have_come_behind_those_that_all_have(tmp_path: 
 def test_families_are_not_compared_setting_by_setting(tmp_path: Path) -> None:
     runs = read(make_run(tmp_path), make_run(tmp_path, kind="language", learner="lstm", text={"level": "char"}))
     assert "text.level" not in grouping.differing(runs)
+
+
+def test_settings_that_differ_in_their_seventh_digit_are_two(tmp_path: Path) -> None:
+    found = labels(make_run(tmp_path, changes={"x": 1234567.0}), make_run(tmp_path, changes={"x": 1234568.0}))
+    assert [label for label, _ in found] == ["dqn, x 1234567", "dqn, x 1234568"]
