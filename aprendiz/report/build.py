@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aprendiz.report.alignment import Band, Centre, band
-from aprendiz.report.comparing import Comparison, Final, compare, finals
+from aprendiz.report.comparing import Comparison, compare
 from aprendiz.report.core import RunData, natural, unit_words
+from aprendiz.report.finals import Final, finals
 from aprendiz.report.grouping import Group, differing, group
 from aprendiz.report.series import Curve
 

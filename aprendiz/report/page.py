@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from aprendiz.report import media
 from aprendiz.report.build import AXES, Report, Section, finite, rising
-from aprendiz.report.comparing import SCORE, Comparison, Row, higher_is_better, tells_quality
+from aprendiz.report.comparing import Comparison, Row, higher_is_better, tells_quality
+from aprendiz.report.finals import SCORE
 from aprendiz.report.grouping import settings
 
 PAGE_BYTES = 9_500_000
@@ -236,14 +237,21 @@ def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
 
 
 def _best(report: Report, rows: Sequence[Row]) -> set[int]:
-    """Of each task and metric that several groups have, and that tells who is better, the row with the best mean."""
-    rivals: dict[tuple[str, str], list[int]] = {}
+    """Of each task and metric that several groups have, and that tells who is better, the row with the best mean.
+
+    Scores of training are no rivals of evaluations, nor is a `score` of models that are measured by other things.
+    """
+    measured: dict[int, list[str]] = {}
+    for row in rows:
+        measured.setdefault(row.group, []).append(row.metric)
+    rivals: dict[tuple, list[int]] = {}
     for index, row in enumerate(rows):
-        if not tells_quality(row.metric):
-            continue
-        rivals.setdefault((report.groups[row.group].task, row.metric), []).append(index)
+        if tells_quality(row.metric):
+            alike = tuple(sorted(measured[row.group])) if row.metric == SCORE else ()
+            task = report.groups[row.group].task
+            rivals.setdefault((row.metric, task, row.source, alike), []).append(index)
     best = set()
-    for (_, metric), indices in rivals.items():
+    for (metric, *_), indices in rivals.items():
         sign = 1.0 if higher_is_better(metric) else -1.0
         if len(indices) > 1:
             best.add(max(indices, key=lambda index: sign * rows[index].mean))

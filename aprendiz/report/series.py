@@ -57,6 +57,8 @@ class Metrics:
     seconds: float = 0.0
     updates: float = float("nan")
     """The highest that occur."""
+    last: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Step and value of the newest number of each metric of an evaluation: what curves keep of many is averaged."""
 
 
 class Collector:
@@ -86,7 +88,7 @@ class Collector:
         wanted = itemgetter(*names)
         try:
             table = np.array([wanted(row) for row in rows], np.float64).T  # a null becomes NaN
-        except (TypeError, ValueError):  # text or a list among the values
+        except (TypeError, ValueError, OverflowError):  # text, a list, or an integer of 400 digits among the values
             table = np.array([[_number(row[name]) for row in rows] for name in names], np.float64)
         columns = dict(zip(names, table, strict=True))
         usable = np.isfinite(columns["step"]) & np.isfinite(columns["time"])
@@ -126,6 +128,9 @@ class Collector:
             table = np.concatenate(self._parts[name], axis=1)
             if (np.diff(table[0]) < 0).any():
                 table = table[:, np.argsort(table[0], kind="stable")]
+            numbers = np.flatnonzero(np.isfinite(table[3]))
+            if name.startswith("eval/") and len(numbers):
+                self.metrics.last[name] = (float(table[0, numbers[-1]]), float(table[3, numbers[-1]]))
             table = thin(table, self.points)
             if known.shape[1] and np.isnan(table[2]).any():  # lines of evaluations do not count updates
                 missing = np.isnan(table[2])
@@ -135,7 +140,10 @@ class Collector:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    try:
+        return float(value) if isinstance(value, (int, float)) else float("nan")
+    except OverflowError:
+        return float("nan")
 
 
 def _is_metric(rows: list[dict[str, Any]], name: str) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from aprendiz.report.build import AXES, Report
-from aprendiz.report.comparing import SCORE, Comparison, Row
+from aprendiz.report.comparing import Comparison, Row
 from aprendiz.report.core import RunData
+from aprendiz.report.finals import SCORE
 from aprendiz.report.grouping import Group
 from aprendiz.report.page import highest, middle
 

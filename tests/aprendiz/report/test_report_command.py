@@ -16,6 +16,7 @@ from report_runs import make_run
 from aprendiz.errors import ConfigError, RunError
 from aprendiz.report import build, media, page, reading, tables
 from aprendiz.report.__main__ import command
+from aprendiz.run import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -213,3 +214,24 @@ def test_a_damaged_picture_is_only_linked(tmp_path: Path) -> None:
     (run.samples / "images-000000000100.png").write_bytes(b"no picture")
     (shown,) = media.show([reading.read_run(run.path)], tmp_path / "report.html", 10**6)
     assert shown.content == "" and shown.link.endswith("images-000000000100.png")
+
+
+def best_of(*runs: Run) -> list[tuple[str, float]]:
+    report = build.build([reading.read_run(run.path) for run in runs])
+    rows = page.payload(report)["tables"][0]["rows"]
+    return [(row["metric"], row["mean"]) for row in rows if row["best"]]
+
+
+def test_a_score_of_training_is_never_the_best_beside_evaluations(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, learner=name, games=[mean]) for name, mean in (("dqn", 5.0), ("c51", 7.0))]
+    runs.append(make_run(tmp_path, learner="rainbow", scores=[999.0]))
+    assert best_of(*runs) == [("score", 7.0)]
+
+
+def test_no_score_is_the_best_of_models_that_measure_other_things(tmp_path: Path) -> None:
+    runs = []
+    measured = {"dcgan": {"score": -9.0, "fid": 9.0}, "vae": {"score": -90.0, "elbo": -90.0, "fid": 5.0}}
+    for learner, metrics in measured.items():
+        runs.append(make_run(tmp_path, kind="generative", task="mnist", learner=learner, scores=[]))
+        runs[-1].add_evaluation({"which": "best", "metrics": metrics})
+    assert best_of(*runs) == [("fid", 5.0)]
