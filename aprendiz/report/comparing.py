@@ -96,8 +96,10 @@ class Comparison:
 
 def higher_is_better(metric: str) -> bool:
     """What its name says. An entropy is that of classes, the higher the more even they are; a cross entropy is a
-    loss."""
+    loss. Of a rank correlation the name begins with that of a file."""
     parts = metric.rpartition("/")[2].split("_")
+    if parts[-1] == "spearman":
+        return True
     if "entropy" in parts:
         return "cross" not in parts
     return not any(part in LOWER_IS_BETTER for part in parts)
@@ -106,6 +108,8 @@ def higher_is_better(metric: str) -> bool:
 def tells_quality(metric: str) -> bool:
     """Whether one value of a metric is better than another, and the model's own."""
     name = metric.rpartition("/")[2]
+    if name.endswith("_spearman"):
+        return True
     return not name.startswith(BESIDE) and not any(part in NO_QUALITY for part in name.split("_"))
 
 
