@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import io
+import mimetypes
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +64,7 @@ def show(runs: Sequence[RunData], report: Path, budget_bytes: int) -> list[Shown
     for _, index, one in sorted(wanted, key=lambda item: (item[0], item[2].kind == "video", item[1])):
         content = ""
         if left > 0:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):  # of damaged files Pillow raises its own, SyntaxError, struct.error
                 content = _content(one)
         if len(content) > left:
             content = ""
@@ -83,11 +86,14 @@ def _link(path: Path, report: Path) -> str:
 def _content(one: Medium) -> str:
     if one.kind == "text":
         text = one.path.read_text(encoding="utf-8", errors="replace")
+        if one.path.suffix.lower() == ".html":  # as W&B keeps texts
+            text = html.unescape(re.sub(r"<[^>]*>", "", text))
         return text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + " ..."
     if one.kind == "video":
         if one.path.stat().st_size > VIDEO_BYTES:
             return ""
-        return f"data:video/mp4;base64,{base64.b64encode(one.path.read_bytes()).decode()}"
+        kind = mimetypes.guess_type(one.path.name)[0] or "video/mp4"
+        return f"data:{kind};base64,{base64.b64encode(one.path.read_bytes()).decode()}"
     return picture(one.path)
 
 

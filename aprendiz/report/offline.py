@@ -181,11 +181,14 @@ def _items(items: Any) -> dict[str, Any]:
 
 
 def _media(row: Mapping[str, Any], files: Path) -> list[Medium]:
+    """The files that a row names, as far as they lie below `files`: a row of somebody else's may name any."""
     found = []
     for value in row.values():
         if isinstance(value, dict) and (kind := _MEDIA.get(str(value.get("_type")))):
-            file = files / str(value.get("path", ""))
-            if file.is_file() and files in file.parents:
-                step = row.get("_step")
-                found.append(Medium(kind, file, int(step) if isinstance(step, (int, float)) else None))
+            with contextlib.suppress(OSError, ValueError):
+                file = (files / str(value.get("path", ""))).resolve()
+                if file.is_file() and files.resolve() in file.parents:
+                    step = row.get("_step")
+                    kind = "image" if file.suffix.lower() == ".gif" else kind
+                    found.append(Medium(kind, file, int(step) if isinstance(step, (int, float)) else None))
     return found

@@ -235,3 +235,13 @@ def test_no_score_is_the_best_of_models_that_measure_other_things(tmp_path: Path
         runs.append(make_run(tmp_path, kind="generative", task="mnist", learner=learner, scores=[]))
         runs[-1].add_evaluation({"which": "best", "metrics": metrics})
     assert best_of(*runs) == [("fid", 5.0)]
+
+
+def test_a_picture_that_is_too_large_to_be_opened_is_only_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    run = make_run(tmp_path / "runs")
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(run.samples / "images-000000000100.png")
+    (shown,) = media.show([reading.read_run(run.path)], tmp_path / "report.html", 10**6)
+    assert shown.content == "" and shown.link.endswith("images-000000000100.png")

@@ -13,7 +13,8 @@ from PIL import Image
 from report_runs import make_run
 
 from aprendiz.errors import ConfigError, RunError
-from aprendiz.report import build, offline, online, publish, reading
+from aprendiz.report import build, media, offline, online, publish, reading
+from aprendiz.report.core import Medium
 from aprendiz.tracking import Tracker
 
 CONFIG = {"kind": "agents", "task": "pong", "learner": "c51", "seed": 5, "device": "cpu", "versions": {"torch": "2"}}
@@ -89,6 +90,32 @@ def test_a_folder_of_offline_runs_means_all_of_them(offline_folder: Path, tmp_pa
     for name in ("offline-run-1", "offline-run-2"):
         shutil.copytree(offline_folder, tmp_path / "wandb" / name)
     assert len(reading.find([str(tmp_path / "wandb")])[0]) == 2
+
+
+def named(folder: Path, kind: str, path: str) -> list[tuple[str, str]]:
+    found = offline._media({"_step": 5, "x": {"_type": kind, "path": path}}, folder / "files")
+    return [(one.kind, one.path.name) for one in found]
+
+
+def test_a_row_shows_no_file_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "files" / "media").mkdir(parents=True)
+    (tmp_path / "files" / "media" / "a.html").write_text("x")
+    (tmp_path / "secret.html").write_text("x")
+    assert named(tmp_path, "html-file", "media/a.html") == [("text", "a.html")]
+    for path in ("../secret.html", "media/../../secret.html", str(tmp_path / "secret.html"), "\0", ""):
+        assert named(tmp_path, "html-file", path) == []
+
+
+def test_texts_and_films_of_wandb_are_shown_as_what_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.html").write_text("<pre>if a &lt; b:\n  &quot;ñ&quot;</pre>")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.gif")
+    (folder / "a.webm").write_bytes(b"x")
+    assert named(tmp_path, "video-file", "a.gif") == [("image", "a.gif")]
+    kinds = {"a.html": "text", "a.gif": "image", "a.webm": "video"}
+    text, picture, film = (media._content(Medium(kind, folder / name, 5)) for name, kind in kinds.items())
+    assert text == 'if a < b:\n  "ñ"' and picture.startswith("data:image/gif") and film.startswith("data:video/webm")
 
 
 class FakeRun:
