@@ -6,8 +6,10 @@ import json
 import os
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,8 @@ def read_all(
 ) -> tuple[list[RunData], list[str]]:
     """Reads runs in the given order, those with much to read by several processes.
 
-    A run that cannot be read is left out, with a note; RunError where none is left, or where W&B is asked and refuses.
+    A run that cannot be read, or pulled from W&B, is left out with a note, as is what is here twice. Raises RunError
+    where none is left.
     """
     here = [one for one in runs if isinstance(one, Path)]
     sizes = {one: _size(one) for one in here}
@@ -96,7 +99,11 @@ def read_all(
         if isinstance(one, str):
             from aprendiz.report import online
 
-            answer: RunData | str = online.read_online(one, points)
+            answer: RunData | str
+            try:
+                answer = online.read_online(one, points)
+            except RunError as error:
+                answer = str(error)
         else:
             answer = answers[one]
         if isinstance(answer, str):
@@ -106,7 +113,32 @@ def read_all(
             notes += answer.notes
     if not result:
         raise RunError("; ".join(notes) or "no run was given")
-    return result, notes
+    return _each_once(result, notes), notes
+
+
+def _each_once(runs: Sequence[RunData], notes: list[str]) -> list[RunData]:
+    """The runs, of which those at W&B may be there twice: beside their own folder, or in several offline sessions."""
+    local = {run.wandb_id: run for run in runs if run.origin == "local"}
+    found: dict[tuple, list[RunData]] = defaultdict(list)
+    for place, run in enumerate(runs):
+        if run.origin == "local" or not run.wandb_id:
+            found[(place,)].append(run)
+        elif run.wandb_id in local:
+            notes.append(f"passed over {run.name} ({run.origin}): it is {local[run.wandb_id].name}, which is here")
+        else:
+            found[(run.origin, run.wandb_path, run.wandb_id)].append(run)
+    return [_sessions(several) for several in found.values()]
+
+
+def _sessions(several: Sequence[RunData]) -> RunData:
+    """A run of one or more sessions: made by the command of the first, and left as the last did."""
+    ordered = sorted(several, key=lambda run: run.created)
+    first, last = ordered[0], ordered[-1]
+    if first is last:
+        return first
+    metrics = series.together([run.metrics for run in ordered])
+    shown = sorted((one for run in ordered for one in run.media), key=lambda one: one.step or 0)
+    return replace(first, metrics=metrics, media=shown, state=last.state, config=last.config)
 
 
 def _try_read(path: Path, points: int) -> RunData | str:

@@ -139,6 +139,35 @@ class Collector:
         return self.metrics
 
 
+def together(sessions: list[Metrics]) -> Metrics:
+    """Metrics of a run that was logged in several sessions, in their order. Each counts up to where the next one began
+    anew, and its clock goes on from the one before."""
+    result = Metrics()
+    for place, one in enumerate(sessions):
+        end = min((_begin(later) for later in sessions[place + 1 :]), default=float("inf"))
+        first = min((curve.seconds[0] for curve in one.curves.values() if len(curve.seconds)), default=0.0)
+        shift = result.seconds if first < result.seconds else 0.0
+        for name, curve in one.curves.items():
+            kept = curve.step < end
+            if not kept.any():
+                continue
+            table = np.stack([curve.step, curve.seconds + shift, curve.updates, curve.value])[:, kept]
+            if name in result.curves:
+                before = result.curves[name]
+                table = np.concatenate([[before.step, before.seconds, before.updates, before.value], table], axis=1)
+            result.curves[name] = Curve(*table)
+        result.last |= {name: newest for name, newest in one.last.items() if newest[0] < end}
+        result.peaks |= {name: max(peak, result.peaks.get(name, peak)) for name, peak in one.peaks.items()}
+        result.lines, result.torn = result.lines + one.lines, result.torn + one.torn
+        result.step, result.seconds = max(result.step, one.step), max(result.seconds, one.seconds + shift)
+        result.updates = float(np.fmax(result.updates, one.updates))
+    return result
+
+
+def _begin(metrics: Metrics) -> float:
+    return min((curve.step[0] for curve in metrics.curves.values() if len(curve.step)), default=float("inf"))
+
+
 def _number(value: Any) -> float:
     try:
         return float(value) if isinstance(value, (int, float)) else float("nan")

@@ -184,6 +184,32 @@ def without_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
 
 
+@pytest.mark.xdist_group("wandb")
+def test_sessions_of_an_offline_run_are_one_run(offline_folder: Path, tmp_path: Path) -> None:
+    for name in ("offline-run-1", "offline-run-2"):
+        shutil.copytree(offline_folder, tmp_path / "wandb" / name)
+    (run,), notes = reading.read_all(reading.find([str(tmp_path / "wandb")])[0])
+    assert run.metrics.curves["eval/score"].step.tolist() == [100, 200, 300] and notes == []
+
+
+@pytest.mark.usefixtures("at_wandb")
+def test_a_run_that_is_here_does_not_count_again_as_one_at_wandb(tmp_path: Path) -> None:
+    local = make_run(tmp_path)
+    local.info["wandb_id"] = "abc"
+    local.save_config()
+    (run,), notes = reading.read_all(["me/atari/abc", local.path])
+    assert run.origin == "local" and notes == [f"passed over swift-fox-3 (W&B): it is {local.name}, which is here"]
+
+
+@pytest.mark.usefixtures("at_wandb")
+def test_a_run_that_wandb_does_not_give_is_left_out_of_the_report_of_the_others(tmp_path: Path) -> None:
+    local = make_run(tmp_path)
+    (run,), (note,) = reading.read_all(["me/atari/xyz", local.path])
+    assert run.name == local.name and note.startswith("passed over me/atari/xyz: cannot pull me/atari/xyz from W&B")
+    with pytest.raises(RunError, match="cannot pull me/atari/xyz"):
+        reading.read_all(["me/atari/xyz"])
+
+
 def test_a_run_of_another_program_has_wandb_s_own_steps() -> None:
     rows = [{"_step": step, "_runtime": 1.0 * step, "loss": 2.0, "_timestamp": 9.0} for step in range(3)]
     facts = {"id": "zz", "project": "mine"}
