@@ -308,3 +308,24 @@ def test_a_saved_report_prints_its_address(
 def test_a_project_that_is_none_is_refused(report: build.Report, wrong: str) -> None:
     with pytest.raises(ConfigError, match="--wandb-project"):
         publish.publish(report, wrong)
+
+
+def test_runs_that_were_never_logged_are_no_report_at_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    run = make_run(tmp_path, wandb="disabled")
+    assert publish.publish(build.build([reading.read_run(run.path)])) is None
+    assert capsys.readouterr().err == "wandb: no report at W&B: none of these runs was ever logged there\n"
+
+
+def test_every_session_that_was_not_uploaded_yet_is_named(tmp_path: Path) -> None:
+    run = reading.read_run(make_run(tmp_path).path)
+    assert run.path is not None
+    for session in (1, 2, 3):
+        folder = run.path / "wandb" / f"offline-run-{session}-{run.wandb_id}"
+        folder.mkdir(parents=True)
+        (folder / f"run-{run.wandb_id}.wandb").touch()
+    (folder / f"run-{run.wandb_id}.wandb.synced").touch()
+    assert [path.name[:13] for path in publish._not_uploaded(run)] == ["offline-run-1", "offline-run-2"]
