@@ -6,6 +6,7 @@ import base64
 import contextlib
 import html
 import io
+import json
 import mimetypes
 import os
 import re
@@ -66,11 +67,17 @@ def show(runs: Sequence[RunData], report: Path, budget_bytes: int) -> list[Shown
         if left > 0:
             with contextlib.suppress(Exception):  # of damaged files Pillow raises its own, SyntaxError, struct.error
                 content = _content(one)
-        if len(content) > left:
-            content = ""
-        left -= len(content)
+        cost = _cost(content)
+        if cost > left:
+            content, cost = "", 0
+        left -= cost
         shown[(index, one.path)] = Shown(index, one.kind, one.path.name, one.step, _link(one.path, report), content)
     return [shown[(index, one.path)] for _, index, one in sorted(wanted, key=lambda item: (item[1], -item[0]))]
+
+
+def _cost(text: str) -> int:
+    """Bytes of a text in the page."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace")) - 2 + 5 * text.count("<")
 
 
 def _link(path: Path, report: Path) -> str:
@@ -80,7 +87,7 @@ def _link(path: Path, report: Path) -> str:
         relative = os.path.relpath(path.resolve(), report.resolve().parent)
     except ValueError:  # another drive
         return path.resolve().as_uri()
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))  # a name need not be text
 
 
 def _content(one: Medium) -> str:

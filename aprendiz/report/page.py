@@ -43,12 +43,12 @@ def render(report: Report, path: Path) -> str:
         "style": (assets / "page.css").read_text(encoding="utf-8"),
         "script": script,
     }
-    content = payload(report)
-    spent = len(_json(content)) + sum(map(len, parts.values()))
-    shown = media.show(report.runs, path, max(PAGE_BYTES - spent, 0))
-    content["media"] = [vars(one) for one in shown]
-    parts["data"] = _json(content)
     text = (assets / "page.html").read_text(encoding="utf-8")
+    content = payload(report)
+    content["media"] = [vars(one) for one in media.show(report.runs, path, 0)]  # the names and links alone
+    spent = sum(len(part.encode("utf-8", "backslashreplace")) for part in (text, _json(content), *parts.values()))
+    content["media"] = [vars(one) for one in media.show(report.runs, path, max(PAGE_BYTES - spent, 0))]
+    parts["data"] = _json(content)
     head, *pieces = text.split("{{")
     for piece in pieces:
         name, _, rest = piece.partition("}}")
