@@ -43,11 +43,14 @@ def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
     for text in texts:
         path = Path(text)
         if path.is_dir():
-            several = _runs_in(path)
-            if several:
-                for one in several:
-                    add(one)
-            else:
+            try:
+                several = _runs_in(path) or _called(text)
+            except OSError as error:  # it may not be read, or has just gone
+                notes.append(f"passed over {text}: {error.strerror}")
+                continue
+            for one in several:
+                add(one)
+            if not several:
                 notes.append(f"passed over {text}: no run in it")
         elif path.suffix == ".wandb" and path.is_file():
             add(path.parent)
@@ -63,11 +66,19 @@ def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The folder itself where it is a run's or W&B's, else those right below it."""
+    """The folder itself where it is a run's or W&B's, else those right below it, links last: most lead to others."""
     if (folder / "config.json").exists() or _wandb_file(folder) is not None:
         return [folder]
-    below = (one for one in sorted(folder.iterdir()) if one.is_dir() and not one.is_symlink())
+    below = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: (one.is_symlink(), one))
     return [one for one in below if (one / "config.json").exists() or _wandb_file(one) is not None]
+
+
+def _called(text: str) -> list[Path]:
+    """The run of that name, task or learner, for a folder of the same name need not be meant."""
+    try:
+        return [Run.open(text).path]
+    except RunError:
+        return []
 
 
 def _wandb_file(folder: Path) -> Path | None:
@@ -168,6 +179,8 @@ def read_run(path: Path, points: int = series.POINTS) -> RunData:
         from aprendiz.report import offline
 
         return offline.read_offline(path, points)
+    from aprendiz.runs import state_of
+
     run = Run.open(path)
     notes: list[str] = []
     metrics = series.read(path / "metrics.jsonl", points)
@@ -178,7 +191,6 @@ def read_run(path: Path, points: int = series.POINTS) -> RunData:
     except RunError as error:
         evaluations = []
         notes.append(f"{run.name}: evaluations.json cannot be read and was left out: {error}")
-    status = run.status()
     info = run.info
     command = info.get("command")
     return RunData(
@@ -191,7 +203,7 @@ def read_run(path: Path, points: int = series.POINTS) -> RunData:
         metrics=metrics,
         path=path,
         command=[str(word) for word in command] if isinstance(command, list) else [],
-        state=str(status.get("state") or "unknown"),
+        state=state_of(run),
         created=str(info.get("created") or ""),
         device=str(info.get("device") or ""),
         git_commit=info.get("git_commit"),
