@@ -24,7 +24,8 @@ ALONE_BYTES = 30_000_000
 WORKER_BYTES = 8_000_000
 """What is worth a process of its own."""
 _MEDIA = {".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".mp4": "video", ".txt": "text"}
-_ONLINE = re.compile(r"(?:wandb:|https://[\w.:-]+/)?([\w.-]+)/([\w.-]+)/(?:runs/)?([\w.-]+)")
+_ONLINE = re.compile(r"(?:wandb:)?([\w.-]+)/([\w.-]+)/(?:runs/)?([\w.-]+)")
+_PAGE = re.compile(r"https://[\w.:-]+/([\w.-]+)/([\w.-]+)/runs/([\w.-]+)(?:[/?#].*)?")
 
 
 def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
@@ -56,7 +57,7 @@ def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
             add(path.parent)
         elif path.is_file():
             notes.append(f"passed over {text}: a file, and no run's folder")
-        elif (online := _ONLINE.fullmatch(text)) and not (runs_folder() / text).exists():
+        elif (online := _ONLINE.fullmatch(text) or _PAGE.fullmatch(text)) and not (runs_folder() / text).exists():
             add("/".join(online.groups()))
         else:
             add(Run.open(text).path)

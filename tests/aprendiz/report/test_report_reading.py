@@ -61,7 +61,15 @@ def test_nothing_but_files_is_an_error(tmp_path: Path) -> None:
         reading.find(["a.txt"])
 
 
-@pytest.mark.parametrize("text", ["me/atari/abc123", "wandb:me/atari/abc123", "https://wandb.ai/me/atari/runs/abc123"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "me/atari/abc123",
+        "wandb:me/atari/abc123",
+        "https://wandb.ai/me/atari/runs/abc123",
+        "https://wandb.ai/me/atari/runs/abc123/overview?nw=nwuserme",
+    ],
+)
 def test_three_parts_that_are_no_folder_are_a_run_at_wandb(text: str) -> None:
     assert found(text) == ["me/atari/abc123"]
 
