@@ -245,9 +245,7 @@ def test_a_link_to_a_run_is_the_run_where_it_is_here_and_else_left_alone(
 
 
 @pytest.mark.parametrize("name", ["last.json", "best.json", "kept.json"])
-def test_checkpoints_stay_where_nobody_can_read_which_are_needed(
-    name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_checkpoints_stay_where_nobody_can_read_which_are_needed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = create()
     for step in (100, 200, 300):
         run.save(step, {"x": step}, keep=step == 100)
@@ -315,7 +313,7 @@ def test_a_folder_without_runs_is_one_line() -> None:
 
 def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     run = create()
-    run.path.rename(run.path.parent / "[bold]x[/italic] :smile:")
+    run.path.rename(run.path.parent / "[bold]x[red] :smile:")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "200")
-    assert "[bold]x[/italic] :smile:" in printed(capsys)
+    assert "[bold]x[red] :smile:" in printed(capsys)
