@@ -25,7 +25,7 @@ WORKER_BYTES = 8_000_000
 """What is worth a process of its own."""
 _MEDIA = {".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".mp4": "video", ".txt": "text"}
 _ONLINE = re.compile(r"(?:wandb:)?([\w.-]+)/([\w.-]+)/(?:runs/)?([\w.-]+)")
-_PAGE = re.compile(r"https://[\w.:-]+/([\w.-]+)/([\w.-]+)/runs/([\w.-]+)(?:[/?#].*)?")
+_PAGE = re.compile(r"https://[\w.:-]+/(?:wandb/)?([\w.-]+)/([\w.-]+)/runs/([\w.-]+)(?:[/?#].*)?")
 
 
 def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:

@@ -68,6 +68,7 @@ def test_nothing_but_files_is_an_error(tmp_path: Path) -> None:
         "wandb:me/atari/abc123",
         "https://wandb.ai/me/atari/runs/abc123",
         "https://wandb.ai/me/atari/runs/abc123/overview?nw=nwuserme",
+        "https://forge.coreweave.com/wandb/me/atari/runs/abc123",
     ],
 )
 def test_three_parts_that_are_no_folder_are_a_run_at_wandb(text: str) -> None:
