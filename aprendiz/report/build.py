@@ -60,6 +60,12 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def extent(self) -> str:
+        """How many runs, in how many groups."""
+        runs, groups = len(self.runs), len(self.groups)
+        return f"{runs} run{'' if runs == 1 else 's'} in {groups} group{'' if groups == 1 else 's'}"
+
+    @property
     def colors(self) -> dict[str, str]:
         """A colour for each label of a group; the same on every task."""
         labels = dict.fromkeys(one.label for one in self.groups)

@@ -86,7 +86,7 @@ def payload(report: Report) -> dict[str, Any]:
     every = report.differing
     differing = {name: values for name, values in every.items() if name not in ("seed", "task", "learner")}
     return {
-        "about": f"{len(report.runs)} runs in {len(report.groups)} groups; made {report.created:%Y-%m-%d %H:%M %Z}",
+        "about": f"{report.extent}; made {report.created:%Y-%m-%d %H:%M %Z}",
         "notes": report.notes,
         "explain_curves": f"{EXPLAIN[report.centre]}, areas their 95% bootstrap interval; dashed where some runs "
         "have ended.",

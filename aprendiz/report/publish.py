@@ -68,7 +68,7 @@ def specification(report: Report, entity: str, project: str) -> Any:
     """A `wandb_workspaces.reports.v2.Report`, not saved. Makes no request where all runs lie in its own project."""
     reports: Any = importlib.import_module("wandb_workspaces.reports.v2")
     blocks: list[Any] = [
-        reports.P(text=f"{len(report.runs)} runs in {len(report.groups)} groups, by aprendiz."),
+        reports.P(text=f"{report.extent}, by aprendiz."),
         *([reports.UnorderedList(items=list(report.notes))] if report.notes else []),
         reports.TableOfContents(),
     ]

@@ -78,7 +78,7 @@ def markdown(report: Report, picture: str = "") -> str:
     """All tables, with the command that made each run; `picture`: the address of the curves."""
     parts = [
         f"# {_shown(report.title)}",
-        f"{len(report.runs)} runs in {len(report.groups)} groups; {report.created:%Y-%m-%d %H:%M}.",
+        f"{report.extent}; {report.created:%Y-%m-%d %H:%M}.",
     ]
     parts += [f"- {_shown(note)}" for note in report.notes]
     if picture:
