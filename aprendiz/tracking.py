@@ -57,7 +57,7 @@ def key_is_configured() -> bool:
         settings.clear()
     if settings.get("default", "api_key", fallback=""):
         return True
-    configured = os.environ.get("WANDB_BASE_URL") or settings.get("default", "base_url", fallback="")
+    configured = os.environ.get("WANDB_BASE_URL") or settings.get("default", "base_url", fallback="") or ""
     host = urlsplit(configured).netloc or OWN_HOSTS[0]
     names = OWN_HOSTS if host in OWN_HOSTS else (host,)
     files = [os.environ["NETRC"]] if os.environ.get("NETRC") else [Path.home() / ".netrc", Path.home() / "_netrc"]

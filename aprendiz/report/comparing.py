@@ -26,6 +26,8 @@ NO_QUALITY = (
     "activation", "active", "hidden", "penalty",
 )  # fmt: skip
 """Words in the names of what is counted or looked at, and neither good nor bad."""
+PER_TOKEN = {"token", "perplexity"}
+"""Words in the names of what depends on how a text was cut into tokens."""
 BESIDE = ("floor_", "ngram_")
 """Beginnings of the names of what something else scores: training images in place of samples, n-grams."""
 MOST_COMPARED = 12
@@ -50,6 +52,8 @@ class Row:
     """Mean over runs; 0 is random play and 1 a human's."""
     human_interval: tuple[float, float] | None = None
     source: str = "evaluation"
+    compares: tuple = ()
+    """What must be equal for rows of a task and a metric to compare."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: S
     result = Comparison()
     chosen = [(index, one) for index, one in enumerate(groups) if one.kind == kind]
     for index, one in chosen:
-        result.rows += _rows(index, one, ends)
+        result.rows += _rows(index, one, ends, runs[one.runs[0]].config)
     _note_protocols(result, chosen, ends, runs)
     _across_tasks(result, chosen, ends)
     order = {
@@ -131,12 +135,13 @@ def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: S
     return result
 
 
-def _rows(index: int, one: Group, ends: Sequence[Final | None]) -> list[Row]:
+def _rows(index: int, one: Group, ends: Sequence[Final | None], config: Mapping[str, Any]) -> list[Row]:
     known = [end for run in one.runs if (end := ends[run]) is not None]
     if any(end.source == "evaluation" for end in known):  # scores of training do not mix with those of evaluations
         known = [end for end in known if end.source == "evaluation"]
+    measured = list(dict.fromkeys(name for end in known for name in end.values))
     rows = []
-    for metric in dict.fromkeys(name for end in known for name in end.values):
+    for metric in measured:
         having = [end for end in known if metric in end.values]
         values = [end.values[metric] for end in having]
         games = having[0].games if metric == SCORE else ()
@@ -157,9 +162,21 @@ def _rows(index: int, one: Group, ends: Sequence[Final | None]) -> list[Row]:
                 human_normalized=float(np.mean(human)) if normalized else None,
                 human_interval=scores.interval([human], scores.mean) if normalized and len(human) > 1 else None,
                 source=having[0].source,
+                compares=(having[0].source, *_compares(metric, measured, config)),
             )
         )
     return rows
+
+
+def _compares(metric: str, measured: Sequence[str], config: Mapping[str, Any]) -> tuple:
+    """`score` stands for something else in models that are measured by other things (of a GAN minus its FID, of a VAE a
+    bound of the likelihood), and in texts of other tokens, as everything does that is told for each token."""
+    text = config.get("text")
+    spec = text.get("spec") if isinstance(text, Mapping) else None
+    tokens = (str(spec.get("level")), str(spec.get("vocabulary_size"))) if isinstance(spec, Mapping) else ()
+    if metric == SCORE:
+        return (*sorted(measured), *tokens)
+    return tokens if not PER_TOKEN.isdisjoint(metric.split("_")) else ()
 
 
 def _note_protocols(
@@ -203,7 +220,7 @@ def _note_missing(result: Comparison, task: str, missing: Sequence[RunData], cou
 
 def _across_tasks(result: Comparison, chosen: Sequence[tuple[int, Group]], ends: Sequence[Final | None]) -> None:
     """Improvements between labels, and aggregates of human-normalised scores where there are several tasks."""
-    result.metric, comparable = _main_metric(result)
+    result.metric, comparable = _main_metric(result, {index: one.task for index, one in chosen})
     rows = {(row.group, row.metric): row for row in result.rows if row.group in comparable}
     table: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
     normalized: dict[str, dict[str, list[float]]] = defaultdict(dict)
@@ -302,27 +319,21 @@ def _aggregate(result: Comparison, normalized: Mapping[str, Mapping[str, list[fl
         )
 
 
-def _main_metric(result: Comparison) -> tuple[str, set[int]]:
-    """The metric by which most groups compare, and those groups.
+def _main_metric(result: Comparison, tasks: Mapping[int, str]) -> tuple[str, set[int]]:
+    """The metric by which most groups compare, and those groups. Final evaluations and scores of training do not.
 
-    Final evaluations and scores of training do not compare. `score` stands for something else in models that are
-    measured by other things (of a GAN minus its FID, of a VAE a bound of the likelihood): only groups with the same
-    metrics compare by it, and otherwise by one that they share.
+    tasks: of each group.
     """
     evaluated = {row.group for row in result.rows if row.source == "evaluation"}
     every = {row.group for row in result.rows}
     usable = evaluated if len(evaluated) > 1 else max(evaluated, every - evaluated, key=len)
-    names: dict[int, list[str]] = defaultdict(list)
-    for row in result.rows:
-        names[row.group].append(row.metric)
     found: dict[str, set[int]] = {}
     for metric in dict.fromkeys(row.metric for row in result.rows if tells_quality(row.metric)):
-        having = {group for group in usable if metric in names[group]}
-        if metric == SCORE:
-            shapes = Counter(tuple(sorted(names[group])) for group in having)
-            common = max(shapes, key=lambda shape: shapes[shape], default=())
-            having = {group for group in having if tuple(sorted(names[group])) == common}
-        found[metric] = having
+        kinds: dict[str, dict[tuple, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for row in result.rows:
+            if row.metric == metric and row.group in usable:
+                kinds[tasks[row.group]][row.compares].add(row.group)
+        found[metric] = set().union(*(max(alike.values(), key=len) for alike in kinds.values()))
     metric = max(found, key=lambda name: (len(found[name]), name == SCORE), default=SCORE)
     comparable = found.get(metric, set())
     if 0 < len(comparable) < len(usable):

@@ -239,17 +239,12 @@ def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
 def _best(report: Report, rows: Sequence[Row]) -> set[int]:
     """Of each task and metric that several groups have, and that tells who is better, the row with the best mean.
 
-    Scores of training are no rivals of evaluations, nor is a `score` of models that are measured by other things.
+    Only those are rivals that compare.
     """
-    measured: dict[int, list[str]] = {}
-    for row in rows:
-        measured.setdefault(row.group, []).append(row.metric)
     rivals: dict[tuple, list[int]] = {}
     for index, row in enumerate(rows):
         if tells_quality(row.metric):
-            alike = tuple(sorted(measured[row.group])) if row.metric == SCORE else ()
-            task = report.groups[row.group].task
-            rivals.setdefault((row.metric, task, row.source, alike), []).append(index)
+            rivals.setdefault((row.metric, report.groups[row.group].task, row.compares), []).append(index)
     best = set()
     for (metric, *_), indices in rivals.items():
         sign = 1.0 if higher_is_better(metric) else -1.0

@@ -264,3 +264,16 @@ def test_an_integer_of_400_digits_is_no_score(tmp_path: Path) -> None:
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write(f'{{"step": 200, "time": 2, "eval/score": {"9" * 400}}}\n')
     assert compare(run).rows[0].values == (3.0,)
+
+
+def test_what_is_told_for_each_token_compares_among_the_same_tokens_alone(tmp_path: Path) -> None:
+    runs = []
+    for learner, level, nats in (("lstm", "char", 1.2), ("ngram", "word", 5.0)):
+        text = {"spec": {"level": level, "vocabulary_size": 100}}
+        runs.append(make_run(tmp_path, kind="language", task="pydoc", learner=learner, scores=[-nats], text=text))
+    trained_only = compare(*runs, kind="language")
+    assert trained_only.improvements == [] and trained_only.metric == "score"
+    for run, nats, bits in zip(runs, (1.2, 5.0), (1.7, 1.5), strict=True):
+        run.add_evaluation({"which": "best", "metrics": {"nats_per_token": nats, "bits_per_character": bits}})
+    found = compare(*runs, kind="language")
+    assert (found.metric, found.compared) == ("bits_per_character", ["ngram", "lstm"])
