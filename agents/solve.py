@@ -114,7 +114,7 @@ def _solve_run(options: SolveOptions) -> int:
 
     _check_picture(options.picture)
     run = Run.open(str(options.run), "agents")
-    saved = load_saved(run, checkpoint_choice(options.checkpoint) or "last", "cpu")
+    saved = load_saved(run, checkpoint_choice(options.checkpoint), "cpu")
     q = getattr(saved.agent, "q", None)
     if q is None:
         raise ConfigError(f"{run.name} has no table of values: {run.learner} is not a tabular agent")

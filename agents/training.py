@@ -113,7 +113,7 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     expected = ("environment", "agent", "num_envs", "budget", "cadence", "device", "precision", "evaluation")
     session.require_entries(run, (*expected, "torch_threads", "wandb"))
     session.extend_budget(config["budget"], UNIT, options.steps, options.minutes)
-    which = session.checkpoint_choice(options.checkpoint) or "last"
+    which = session.checkpoint_choice(options.checkpoint)
     session.check_unfinished(run, which, UNIT, new_total=options.steps is not None)
     agent, spec, make_env = new_agent(run, options.device or config["device"])
     if options.device is not None:

@@ -106,7 +106,13 @@ class Checkpoints:
         return pointer["step"] if pointer else None
 
     def spare_steps(self) -> list[int]:
-        """The steps of the checkpoints that are neither the best nor the last, nor kept on purpose, rising."""
+        """The steps of the checkpoints that are neither the best nor the last, nor kept on purpose, rising; none where
+        one of the files that say so cannot be read."""
+        files = {"last.json": dict, "best.json": dict, "kept.json": list}
+        for name, kind in files.items():
+            file = self.path / "checkpoints" / name
+            if file.exists() and read_json(file, kind) is None:
+                return []
         steps = self.steps()
         last = self._pointer("last")
         stay = {*steps[-1:], last["step"] if last else None, self.best_step(), *self._kept()}

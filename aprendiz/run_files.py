@@ -33,7 +33,10 @@ def read_config(folder: Path, kind: str | None = None) -> dict[str, Any]:
     `kind` than the one asked for."""
     path = folder / "config.json"
     if not path.exists():
-        what = "it has no config.json" if any(folder.iterdir()) else "it is empty"
+        try:
+            what = "it has no config.json" if any(folder.iterdir()) else "it is empty"
+        except OSError as error:  # it has just been deleted
+            what = error.strerror or "it cannot be read"
         raise RunError(f"{folder} is no run's folder: {what}; name a folder that a training command made")
     info = read_json(path, dict)
     if info is None:

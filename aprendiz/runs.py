@@ -33,6 +33,8 @@ FRESH_SECONDS = 600.0
 """A run that says it is running, and wrote something so lately, is left alone even where no lock is seen: it may run on
 another machine that shares the disk."""
 BUSY = ("running", "running elsewhere")
+STATES = ("finished", "stopped", "failed", "diverged", "killed", "unknown")
+"""Of runs that nobody trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class PruneOptions:
     older_than: float | None = None
     """Only runs that began so many days ago."""
     state: str | None = None
-    """Only runs in this state: finished, stopped, failed, diverged or killed."""
+    """Only runs in this state: finished, stopped, failed, diverged, killed or unknown."""
     yes: bool = False
     """Do not ask."""
     folder: Path | None = None
@@ -70,6 +72,8 @@ class PruneOptions:
         parts = self.parts
         if not parts or any(part not in PARTS for part in parts):
             raise ConfigError(f"--what {self.what!r}: choose from {', '.join(PARTS)}, with commas between")
+        if self.state is not None and self.state not in STATES:
+            raise ConfigError(f"--state {self.state!r}: choose from {', '.join(STATES)}")
         if self.older_than is not None and not self.older_than >= 0:
             raise ConfigError(f"--older-than is in days, 0 or more; got {self.older_than}")
         if "runs" in parts and not self.runs and self.older_than is None and self.state is None:
@@ -110,6 +114,8 @@ def command(argv: list[str]) -> None:
 def show(options: ListOptions) -> None:
     """Prints the list. Raises RunError where there is no run."""
     found = [look_at(run) for run in choose(options.runs, options.folder)]
+    if not found:
+        raise RunError(f"there is no run in {_root(options.folder)}; start one with a training command")
     keys: dict[str, Any] = {
         "age": lambda one: one.age_seconds,
         "size": lambda one: -one.size,
@@ -132,6 +138,9 @@ def prune(options: PruneOptions) -> None:
     chosen: list[tuple[Found, list[Path], int]] = []
     busy = 0
     for run in choose(options.runs, options.folder):
+        if run.path.is_symlink():
+            print(f"{run.path} is a link, and left alone; name the folder that it leads to", file=sys.stderr)
+            continue
         found = look_at(run, sizes=False)
         if options.older_than is not None and found.age_seconds < 86400 * options.older_than:
             continue
@@ -140,7 +149,7 @@ def prune(options: PruneOptions) -> None:
         if found.state in BUSY:
             busy += 1
             continue
-        paths = list(removable(run, options.parts))
+        paths = removable(run, options.parts)
         bytes_ = sum(size_of(path) for path in paths)
         if paths:
             chosen.append((found, paths, bytes_))
@@ -155,30 +164,42 @@ def prune(options: PruneOptions) -> None:
         for one, paths, bytes_ in chosen
     ]
     total = sum(bytes_ for _, _, bytes_ in chosen)
-    print_rows(("run", "state", "age", "what goes", "size"), rows, f"{len(chosen)} runs, {size(total)}")
+    count = f"{len(chosen)} run{'s' if len(chosen) > 1 else ''}"
+    print_rows(("run", "state", "age", "what goes", "size"), rows, f"{count}, {size(total)}")
     if not options.yes and not _agreed(f"delete these {size(total)}? [y/N] "):
         print("nothing was deleted")
         return
     freed = 0
     for one, paths, bytes_ in chosen:
-        if _remove(one.run, paths):
+        if _remove(one.run, paths, options.parts):
             freed += bytes_
         else:
             print(f"{one.run.name} is being trained meanwhile, and left alone", file=sys.stderr)
     print(f"freed {size(freed)}")
 
 
+def _root(folder: Path | None) -> Path:
+    from aprendiz.run import runs_folder
+
+    return folder or runs_folder()
+
+
 def choose(names: Sequence[str], folder: Path | None) -> list[Run]:
     """The runs that the names mean: each a run's name or folder, or a task or learner with all runs of it. All runs
     without any name. One that cannot be read is left out, and said on stderr. Raises RunError for a name that no run
     answers to."""
-    from aprendiz.run import Run, runs_folder
+    from aprendiz.run import Run
 
-    root = folder or runs_folder()
+    root = _root(folder)
     if not root.is_dir():
         raise RunError(f"there is no folder {root}; runs are made by the training commands, or give --folder")
-    known = []
-    for path in sorted(root.glob("*/config.json")):
+    known: list[Run] = []
+    seen: set[Path] = set()
+    # Links come last: one to a run that is here is no other run.
+    for path in sorted(root.glob("*/config.json"), key=lambda path: (path.parent.is_symlink(), path)):
+        if path.parent.resolve() in seen:
+            continue
+        seen.add(path.parent.resolve())
         try:
             known.append(Run.open(path.parent))
         except RunError as error:
@@ -200,19 +221,24 @@ def look_at(run: Run, *, sizes: bool = True) -> Found:
         created = datetime.fromisoformat(str(run.info["created"]))
         created = created if created.tzinfo else created.replace(tzinfo=UTC)
     except ValueError:
-        created = datetime.fromtimestamp(run.path.stat().st_mtime, UTC)
+        created = datetime.fromtimestamp((run.path / "config.json").stat().st_mtime, UTC)
     age_seconds = max((datetime.now(UTC) - created).total_seconds(), 0.0)
     return Found(run, state_of(run), score_of(run), age_seconds, size_of(run.path) if sizes else 0)
 
 
 def state_of(run: Run) -> str:
     """What the run wrote last of its state, held against who really trains it."""
-    if run.is_training():
-        return "running"
+    return "running" if run.is_training() else _state_written(run)
+
+
+def _state_written(run: Run) -> str:
     state = str(run.status().get("state") or "unknown")
     if state != "running":
         return state
-    written = [file.stat().st_mtime for name in ("metrics.jsonl", "status.json") if (file := run.path / name).exists()]
+    written = []
+    for name in ("metrics.jsonl", "status.json"):
+        with contextlib.suppress(FileNotFoundError):
+            written.append((run.path / name).stat().st_mtime)
     return "running elsewhere" if written and time.time() - max(written) < FRESH_SECONDS else "killed"
 
 
@@ -220,7 +246,9 @@ def score_of(run: Run) -> float | None:
     """Mean of the newest evaluation of whole games, or the score of another; else the best of training."""
     with contextlib.suppress(RunError):
         for one in reversed(run.evaluations()):
-            metrics = one.get("metrics") if isinstance(one, dict) else None
+            if not isinstance(one, dict):
+                continue
+            metrics = one.get("metrics")
             values = (one.get("mean"), metrics.get("score") if isinstance(metrics, dict) else None)
             for value in values:
                 if isinstance(value, (int, float)):
@@ -266,25 +294,26 @@ def size_of(path: Path) -> int:
     return total
 
 
-def removable(run: Run, parts: Sequence[str]) -> Iterator[Path]:
-    """What of a run goes when these parts of it are pruned, and what killed processes left behind."""
+def removable(run: Run, parts: Sequence[str]) -> list[Path]:
+    """What of a run goes when these parts of it are pruned, and what killed processes left behind. What a link
+    leads to stays."""
     if "runs" in parts:
-        yield run.path
-        return
-    yield from run.path.glob("*.pruned-*")
-    for name in ("replay", "wandb"):
-        if name in parts and (run.path / name).is_dir():
-            yield run.path / name
-    if "checkpoints" in parts:
-        yield from (run.path / "checkpoints" / f"step-{step:012d}" for step in run.spare_steps())
+        return [run.path]
+    found = [*run.path.glob("*.pruned-*"), *(run.path / name for name in ("replay", "wandb") if name in parts)]
+    if "checkpoints" in parts and not (run.path / "checkpoints").is_symlink():
+        found += [run.path / "checkpoints" / f"step-{step:012d}" for step in run.spare_steps()]
+    return [path for path in found if path.is_dir() and not path.is_symlink()]
 
 
-def _remove(run: Run, paths: Sequence[Path]) -> bool:
-    """Deletes parts of a run while holding its lock; False where somebody else has taken it since."""
+def _remove(run: Run, paths: Sequence[Path], parts: Sequence[str]) -> bool:
+    """Deletes what can still go of a run while holding its lock; False where somebody else has taken it since."""
     lock = run.lock() if (run.path / "training.lock").exists() else contextlib.nullcontext()
     try:
         with lock:
-            for path in paths:
+            if _state_written(run) in BUSY:  # it was started while the question stood
+                return False
+            still = removable(run, parts)
+            for path in (path for path in paths if path in still and path.exists()):
                 # Under its own name a folder is there whole, or not at all.
                 aside = path if ".pruned-" in path.name else path.with_name(f"{path.name}.pruned-{os.getpid()}")
                 try:
@@ -306,9 +335,13 @@ def _names(run: Run, paths: Sequence[Path]) -> list[str]:
 
 
 def _agreed(question: str) -> bool:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError("prune asks before it deletes, and nobody can answer here; give --yes")
-    return input(question).strip().lower() in ("y", "yes")
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
 
 
 def age(seconds: float) -> str:
@@ -352,7 +385,7 @@ def print_rows(head: Sequence[str], rows: Sequence[Sequence[str]], total: str) -
         made.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
         made.add_row(*row)
-    Console().print(made)
+    Console(markup=False, emoji=False, highlight=False).print(made)
 
 
 if __name__ == "__main__":

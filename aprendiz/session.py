@@ -80,9 +80,12 @@ def require_entries(run: Run, names: Sequence[str]) -> None:
         raise RunError(f"{run.path / 'config.json'} lacks {', '.join(missing)}: it was cut, or changed by hand")
 
 
-def checkpoint_choice(text: str | None) -> str | int | None:
-    """`last`, `best`, or a step such as `50_000` as a number. Raises ConfigError for anything else."""
-    if text is None or text in ("last", "best"):
+def checkpoint_choice(text: str | None, otherwise: str = "last") -> str | int:
+    """`last`, `best`, or a step such as `50_000` as a number; `otherwise` where none is given. Raises ConfigError for
+    anything else."""
+    if text is None:
+        return otherwise
+    if text in ("last", "best"):
         return text
     if not text.replace("_", "").isdecimal():
         raise ConfigError(f"checkpoint {text!r} is not last, best or a step such as 50_000")
@@ -91,7 +94,7 @@ def checkpoint_choice(text: str | None) -> str | int | None:
 
 def chosen_checkpoint(run: Run, text: str | None) -> str | int:
     """What `checkpoint_choice` makes of `text`; None is `best` where the run has such a checkpoint, else `last`."""
-    return checkpoint_choice(text) or ("last" if run.best_step() is None else "best")
+    return checkpoint_choice(text, "last" if run.best_step() is None else "best")
 
 
 def device_for(name: str, allowed: Sequence[str], owner: str, *, small: bool) -> torch.device:
@@ -249,7 +252,7 @@ def change_model_run(run: Run, unit: Unit, units: int | None, options: Any) -> s
     extend_budget(config["budget"], unit, units, options.minutes)
     if units is not None or options.minutes is not None:
         config["budget"]["epochs"] = options.epochs
-    which = checkpoint_choice(options.checkpoint) or "last"
+    which = checkpoint_choice(options.checkpoint)
     check_unfinished(run, which, unit, new_total=units is not None)
     if options.learning_rate_factor is not None:
         config["model"]["hyperparameters"] |= slower(config["model"]["hyperparameters"], options.learning_rate_factor)

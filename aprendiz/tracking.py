@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from aprendiz.errors import ConfigError
 
 MODES = ("online", "offline", "disabled")
+OWN_HOSTS = ("api.forge.coreweave.com", "forge.coreweave.com", "api.wandb.ai")
+"""W&B's own server: of which name `wandb login` stores a key depends on its version."""
 FLUSH_SECONDS = 1.0
 INIT_SECONDS = 15.0
 FINISH_SECONDS = 30.0
@@ -55,12 +57,14 @@ def key_is_configured() -> bool:
         settings.clear()
     if settings.get("default", "api_key", fallback=""):
         return True
-    configured = settings.get("default", "base_url", fallback="https://api.wandb.ai")
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or configured).netloc
+    configured = os.environ.get("WANDB_BASE_URL") or settings.get("default", "base_url", fallback="") or ""
+    host = urlsplit(configured).netloc or OWN_HOSTS[0]
+    names = OWN_HOSTS if host in OWN_HOSTS else (host,)
     files = [os.environ["NETRC"]] if os.environ.get("NETRC") else [Path.home() / ".netrc", Path.home() / "_netrc"]
     for file in files:
         try:
-            if netrc.netrc(str(file)).hosts.get(host, ("", "", ""))[2]:
+            known = netrc.netrc(str(file)).hosts
+            if any(known.get(name, ("", "", ""))[2] for name in names):
                 return True
         except (netrc.NetrcParseError, OSError, ValueError):
             continue

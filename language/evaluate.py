@@ -38,7 +38,8 @@ class Options:
     """Beside models that predict: count n-grams on the same training part, choose their order on the validation part,
     and score them on the same text. Left out where the training part has more than 12,000,000 tokens."""
     analogies: tuple[Path, ...] = ()
-    """Of vectors: files in the format of questions-words, a word with three others a line."""
+    """Of vectors: files in the format of questions-words, a word with three others a line. Without any file: analogies
+    of common words."""
     similarity: tuple[Path, ...] = ()
     """Of vectors: files of word pairs with people's scores, such as WordSim-353 and SimLex-999."""
     restrict: int = 30_000
@@ -92,7 +93,7 @@ def evaluate_run(run: Run, options: Options) -> dict[str, Any]:
     if not {"predict", "classify"}.isdisjoint(able) or _held_out_tokens(run, options.split) > 1:
         _held_out(saved, options, metrics, protocol, notes)
     if "vectors" in able:
-        _words(saved, options, metrics, notes)
+        _words(saved, options, metrics, protocol, notes)
     result = {
         "text": run.task,
         "model": run.learner,
@@ -155,14 +156,30 @@ def best_ngram(data: Any) -> Any:
     return model
 
 
-def _words(saved: SavedModel, options: Options, metrics: dict[str, Any], notes: list[str]) -> None:
-    """What the vectors of a model know of words."""
-    from language.word_tasks import table_of
+def _words(
+    saved: SavedModel, options: Options, metrics: dict[str, Any], protocol: dict[str, Any], notes: list[str]
+) -> None:
+    """What the vectors of a model know of words: by the files that are given, else by analogies of common words."""
+    from language import common_words, word_tasks
 
-    if not options.analogies and not options.similarity:
-        notes.append("give --analogies FILE (questions-words) and --similarity FILE (WordSim-353, SimLex-999) for more")
+    table = word_tasks.table_of(saved.model.vectors(), saved.vocabulary.symbols)
+    if options.analogies or not options.similarity:
+        protocol["restrict"] = options.restrict
+    if options.analogies or options.similarity:
+        files = {"analogies": options.analogies, "similarity": options.similarity}
+        protocol |= {name: [path.name for path in given] for name, given in files.items() if given}
+        metrics |= word_metrics(table, options)
         return
-    metrics |= word_metrics(table_of(saved.model.vectors(), saved.vocabulary.symbols), options)
+    answers = word_tasks.answer_analogies(
+        table.vectors, table.words, common_words.questions(), vocabulary=options.restrict
+    )
+    more = "give --analogies FILE (questions-words) and --similarity FILE (WordSim-353, SimLex-999)"
+    if not answers.over().asked:
+        notes.append(f"the {len(table.words):,} words have too few common ones among them to make analogies of; {more}")
+        return
+    metrics |= {f"common_{name}": value for name, value in answers.metrics().items()}
+    protocol["common_words"] = True
+    notes.append(f"analogies of common words, each pair with every other one of its kind; for others {more}")
 
 
 def word_metrics(table: WordTable, options: Options) -> dict[str, float]:

@@ -5,6 +5,8 @@ python -m aprendiz.report RUN [RUN ...] [--out report.html] [--wandb]
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,13 +100,15 @@ def write(report: object, out: Path, formats: list[str]) -> list[Path]:
     written: list[Path] = []
 
     def put(path: Path, content: str | bytes) -> None:
-        data = content.encode() if isinstance(content, str) else content
-        temporary = path.with_name(f"{path.name}.tmp")  # who has the page open never sees half of it
+        # Names of files and settings need not be text; in the page's data such escapes are what JSON has for them.
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        temporary = path.with_name(f".{os.getpid()}.tmp")  # who has the page open never sees half of it
         try:
             temporary.write_bytes(data)
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise StorageError(f"cannot write {path}: {error.strerror}; name another place with --out") from error
         written.append(path)
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aprendiz.report.alignment import Band, Centre, band
-from aprendiz.report.comparing import Comparison, Final, compare, finals
+from aprendiz.report.comparing import Comparison, compare
 from aprendiz.report.core import RunData, natural, unit_words
-from aprendiz.report.grouping import Group, differing, group
+from aprendiz.report.finals import Final, finals
+from aprendiz.report.grouping import Group, differing, group, repeated
 from aprendiz.report.series import Curve
 
 AXES = ("step", "seconds", "updates")
@@ -57,6 +58,12 @@ class Report:
     """By family."""
     centre: Centre = "mean"
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def extent(self) -> str:
+        """How many runs, in how many groups."""
+        runs, groups = len(self.runs), len(self.groups)
+        return f"{runs} run{'' if runs == 1 else 's'} in {groups} group{'' if groups == 1 else 's'}"
 
     @property
     def colors(self) -> dict[str, str]:
@@ -139,9 +146,12 @@ def build(
         learners, tasks = (list(dict.fromkeys(getattr(run, name) for run in runs)) for name in ("learner", "task"))
         title = f"{natural(learners, 4)} on {natural(tasks, 3)}"
     empty = [run.name for run in runs if not run.metrics.curves]
-    notes = [*notes, *([f"without any metric yet: {natural(empty)}"] if empty else [])]
+    said = [*notes, *([f"without any metric yet: {natural(empty)}"] if empty else [])]
+    for indices in repeated(runs):
+        same = natural([runs[index].name for index in indices], 3)
+        said.append(f"of the same seed and settings, so that intervals over them are too narrow: {same}")
     created = datetime.now().astimezone()
-    return Report(title, created, runs, groups, ends, sections, comparisons, centre, notes)
+    return Report(title, created, runs, groups, ends, sections, comparisons, centre, said)
 
 
 def _order(name: str) -> tuple[int, int, str]:

@@ -5,8 +5,6 @@ Statistics are those of Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264); 
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,37 +13,25 @@ from typing import Any
 import numpy as np
 
 from aprendiz.report import scores
-from aprendiz.report.core import Evaluation, RunData
+from aprendiz.report.core import RunData, natural
+from aprendiz.report.finals import SCORE, Final
 from aprendiz.report.grouping import Group
 
-SCORE = "score"
-LOWER_IS_BETTER = ("loss", "error", "fid", "nats", "bits", "perplexity", "distance", "divergence", "gap", "deviation")
+LOWER_IS_BETTER = (
+    "loss", "error", "fid", "nats", "bits", "perplexity", "distance", "divergence", "gap", "deviation", "wasserstein",
+)  # fmt: skip
 """Words in a metric's name that say so, as whole parts of it."""
-NO_QUALITY = ("kl", "asked", "unknown", "pairs", "standard", "d", "g", "stage", "length")
+NO_QUALITY = (
+    "kl", "asked", "unknown", "pairs", "standard", "d", "g", "stage", "length", "norm", "partition", "energy",
+    "activation", "active", "hidden", "penalty",
+)  # fmt: skip
 """Words in the names of what is counted or looked at, and neither good nor bad."""
+PER_TOKEN = {"token", "perplexity"}
+"""Words in the names of what depends on how a text was cut into tokens."""
 BESIDE = ("floor_", "ngram_")
 """Beginnings of the names of what something else scores: training images in place of samples, n-grams."""
 MOST_COMPARED = 12
 """Groups in a table of probabilities of improvement."""
-SELECTION = "selection games"
-
-
-@dataclass(frozen=True)
-class Final:
-    """What one run was worth in the end."""
-
-    values: Mapping[str, float]
-    """By the name of the metric; whole games have `score`."""
-    source: str
-    """"evaluation", or SELECTION for the last score of training itself."""
-    which: str = ""
-    """The checkpoint: best, last or a step."""
-    step: float | None = None
-    games: tuple[float, ...] = ()
-    """Scores of single games."""
-    human_normalized: float | None = None
-    protocol: str = ""
-    """Evaluations with the same one compare."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +52,8 @@ class Row:
     """Mean over runs; 0 is random play and 1 a human's."""
     human_interval: tuple[float, float] | None = None
     source: str = "evaluation"
+    compares: tuple = ()
+    """What must be equal for rows of a task and a metric to compare."""
 
 
 @dataclass(frozen=True)
@@ -110,67 +98,12 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
 
-def finals(runs: Sequence[RunData]) -> list[Final | None]:
-    """The evaluation of each run that counts: the newest with the protocol that most runs of its task have.
-
-    A run that was never evaluated has the last `eval/score` of training; None where there is none either.
-    """
-    common: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for run in runs:
-        for protocol in {_protocol(one) for one in run.evaluations}:
-            common[(run.kind, run.task)][protocol] += 1
-    return [_final(run, common[(run.kind, run.task)]) for run in runs]
-
-
-def _protocol(evaluation: Evaluation) -> str:
-    """What must be equal for two evaluations to compare, in words."""
-    named = ("environment", "which", "episodes", "seed", "explore", "protocol", "text", "data")
-    kept = {name: evaluation.get(name) for name in named if evaluation.get(name) is not None}
-    return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _final(run: RunData, common: Counter[str]) -> Final | None:
-    usable = [one for one in run.evaluations if _values(one)]
-    if usable:
-        by_protocol = {_protocol(one): (place, one) for place, one in enumerate(usable)}  # the newest of each
-        protocol = max(by_protocol, key=lambda name: (common[name], by_protocol[name][0]))
-        found = by_protocol[protocol][1]
-        games = found.get("scores")
-        human = found.get("human_normalized")
-        return Final(
-            values=_values(found),
-            source="evaluation",
-            which=str(found.get("which", "")),
-            step=found.get("checkpoint_step"),
-            games=tuple(map(float, games)) if isinstance(games, list) and all(map(_is_number, games)) else (),
-            human_normalized=float(human) if human is not None and _is_number(human) else None,
-            protocol=protocol,
-        )
-    values, step = {}, None
-    for name, curve in run.metrics.curves.items():
-        known = np.flatnonzero(np.isfinite(curve.value))
-        if name.startswith("eval/") and len(known):
-            values[name.removeprefix("eval/")] = float(curve.value[known[-1]])
-            step = float(curve.step[known[-1]])
-    return Final(values, SELECTION, "last", step) if SCORE in values else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _values(evaluation: Evaluation) -> dict[str, float]:
-    if _is_number(evaluation.get("mean")):
-        return {SCORE: float(evaluation["mean"])}
-    metrics = evaluation.get("metrics")
-    metrics = metrics if isinstance(metrics, dict) else {}
-    return {str(name): float(value) for name, value in metrics.items() if _is_number(value)}
-
-
 def higher_is_better(metric: str) -> bool:
     """What its name says. An entropy is that of classes, the higher the more even they are; a cross entropy is a
-    loss."""
+    loss. Of a rank correlation the name begins with that of a file."""
     parts = metric.rpartition("/")[2].split("_")
+    if parts[-1] == "spearman":
+        return True
     if "entropy" in parts:
         return "cross" not in parts
     return not any(part in LOWER_IS_BETTER for part in parts)
@@ -179,6 +112,8 @@ def higher_is_better(metric: str) -> bool:
 def tells_quality(metric: str) -> bool:
     """Whether one value of a metric is better than another, and the model's own."""
     name = metric.rpartition("/")[2]
+    if name.endswith("_spearman"):
+        return True
     return not name.startswith(BESIDE) and not any(part in NO_QUALITY for part in name.split("_"))
 
 
@@ -187,7 +122,7 @@ def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: S
     result = Comparison()
     chosen = [(index, one) for index, one in enumerate(groups) if one.kind == kind]
     for index, one in chosen:
-        result.rows += _rows(index, one, ends)
+        result.rows += _rows(index, one, ends, runs[one.runs[0]].config)
     _note_protocols(result, chosen, ends, runs)
     _across_tasks(result, chosen, ends)
     order = {
@@ -200,12 +135,13 @@ def compare(kind: str, runs: Sequence[RunData], groups: Sequence[Group], ends: S
     return result
 
 
-def _rows(index: int, one: Group, ends: Sequence[Final | None]) -> list[Row]:
+def _rows(index: int, one: Group, ends: Sequence[Final | None], config: Mapping[str, Any]) -> list[Row]:
     known = [end for run in one.runs if (end := ends[run]) is not None]
     if any(end.source == "evaluation" for end in known):  # scores of training do not mix with those of evaluations
         known = [end for end in known if end.source == "evaluation"]
+    measured = list(dict.fromkeys(name for end in known for name in end.values))
     rows = []
-    for metric in dict.fromkeys(name for end in known for name in end.values):
+    for metric in measured:
         having = [end for end in known if metric in end.values]
         values = [end.values[metric] for end in having]
         games = having[0].games if metric == SCORE else ()
@@ -226,9 +162,21 @@ def _rows(index: int, one: Group, ends: Sequence[Final | None]) -> list[Row]:
                 human_normalized=float(np.mean(human)) if normalized else None,
                 human_interval=scores.interval([human], scores.mean) if normalized and len(human) > 1 else None,
                 source=having[0].source,
+                compares=(having[0].source, *_compares(metric, measured, config)),
             )
         )
     return rows
+
+
+def _compares(metric: str, measured: Sequence[str], config: Mapping[str, Any]) -> tuple:
+    """`score` stands for something else in models that are measured by other things (of a GAN minus its FID, of a VAE a
+    bound of the likelihood), and in texts of other tokens, as everything does that is told for each token."""
+    text = config.get("text")
+    spec = text.get("spec") if isinstance(text, Mapping) else None
+    tokens = (str(spec.get("level")), str(spec.get("vocabulary_size"))) if isinstance(spec, Mapping) else ()
+    if metric == SCORE:
+        return (*sorted(measured), *tokens)
+    return tokens if not PER_TOKEN.isdisjoint(metric.split("_")) else ()
 
 
 def _note_protocols(
@@ -238,25 +186,41 @@ def _note_protocols(
     for _, one in chosen:
         members[one.task] += one.runs
     for task, indices in members.items():
-        protocols = {end.protocol for index in indices if (end := ends[index]) is not None and end.protocol}
-        if len(protocols) > 1:
+        protocols: dict[str, set[str]] = defaultdict(set)  # who measures something else does not compare anyway
+        for index in indices:
+            if (end := ends[index]) is not None and end.protocol:
+                for metric in filter(tells_quality, end.values):
+                    protocols[metric].add(end.protocol)
+        most = max(map(len, protocols.values()), default=0)
+        if most > 1:
             result.notes.append(
-                f"{task}: not all runs were evaluated alike ({len(protocols)} protocols: games, seeds, checkpoint); "
+                f"{task}: not all runs were evaluated alike ({most} protocols: games, seeds, checkpoint); "
                 "evaluate them together for numbers that compare"
             )
-        missing = [runs[i].name for i in indices if (end := ends[i]) is None or end.source != "evaluation"]
-        if missing and runs[indices[0]].kind in ("agents", "generative", "language"):
-            what = "its" if len(missing) == 1 else "their"
-            result.notes.append(
-                f"{task}: {len(missing)} of {len(indices)} runs have no evaluation, so {what} last score of training "
-                f"stands in where there is one; evaluate with: python -m {runs[indices[0]].kind}.evaluate "
-                f"{' '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}"
-            )
+        if runs[indices[0]].kind in ("agents", "generative", "language"):
+            missing = [runs[i] for i in indices if (end := ends[i]) is None or end.source != "evaluation"]
+            _note_missing(result, task, missing, len(indices))
+
+
+def _note_missing(result: Comparison, task: str, missing: Sequence[RunData], count: int) -> None:
+    never = [run for run in missing if not run.evaluations]
+    if never:
+        result.notes.append(
+            f"{task}: {len(never)} of {count} runs have no evaluation, so {'its' if len(never) == 1 else 'their'} last "
+            f"score of training stands in where there is one; evaluate with: python -m {never[0].kind}.evaluate "
+            f"{' '.join(run.name for run in never[:3])}{' ...' if len(never) > 3 else ''}"
+        )
+    without = [run for run in missing if run.evaluations]
+    if without:
+        said = without[0].evaluations[-1].get("notes")
+        why = f" ({'; '.join(map(str, said))})" if isinstance(said, list) and said else ""
+        names = f"{natural([run.name for run in without], 3)} {'was' if len(without) == 1 else 'were'}"
+        result.notes.append(f"{task}: nothing was measured when {names} evaluated{why}")
 
 
 def _across_tasks(result: Comparison, chosen: Sequence[tuple[int, Group]], ends: Sequence[Final | None]) -> None:
     """Improvements between labels, and aggregates of human-normalised scores where there are several tasks."""
-    result.metric, comparable = _main_metric(result)
+    result.metric, comparable = _main_metric(result, {index: one.task for index, one in chosen})
     rows = {(row.group, row.metric): row for row in result.rows if row.group in comparable}
     table: dict[str, dict[str, tuple[float, ...]]] = defaultdict(dict)
     normalized: dict[str, dict[str, list[float]]] = defaultdict(dict)
@@ -308,22 +272,35 @@ def _tasks_of_several(table: Mapping[str, Mapping[str, Any]]) -> set[str]:
     return {task for task, number in count.items() if number > 1}
 
 
+def _shared(tasks: Sequence[str], table: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [task for task in tasks if all(task in row for row in table.values())]
+
+
 def _aggregate(result: Comparison, normalized: Mapping[str, Mapping[str, list[float]]]) -> None:
     tasks = list(dict.fromkeys(task for row in normalized.values() for task in row))
-    shared = [task for task in tasks if all(task in row for row in normalized.values())]
-    if len(shared) < 2:
+    compared = dict(normalized)
+    shared = _shared(tasks, compared)
+    while compared and len(shared) < 2:  # who played least leaves
+        del compared[min(compared, key=lambda label: len(compared[label]))]
+        shared = _shared(tasks, compared)
+    if not compared:
         return
+    if len(compared) < len(normalized):
+        result.notes.append(
+            f"human-normalised scores are taken together for {len(compared)} of {len(normalized)} groups: the others "
+            "were not evaluated on the same tasks"
+        )
     result.human_tasks = shared
     if len(shared) < len(tasks):
         result.notes.append(
             f"human-normalised scores are taken together over the {len(shared)} of {len(tasks)} tasks that all have"
         )
-    sizes = {len(row[task]) for row in normalized.values() for task in shared}
+    sizes = {len(row[task]) for row in compared.values() for task in shared}
     if len(sizes) > 1:
         result.notes.append(
-            "tasks have different numbers of runs: in the interquartile mean those with more weigh more"
+            "tasks have different numbers of runs: in interquartile mean and optimality gap those with more weigh more"
         )
-    for label, row in normalized.items():
+    for label, row in compared.items():
         values = [row[task] for task in shared]
         made = {
             "mean": scores.mean,
@@ -342,27 +319,21 @@ def _aggregate(result: Comparison, normalized: Mapping[str, Mapping[str, list[fl
         )
 
 
-def _main_metric(result: Comparison) -> tuple[str, set[int]]:
-    """The metric by which most groups compare, and those groups.
+def _main_metric(result: Comparison, tasks: Mapping[int, str]) -> tuple[str, set[int]]:
+    """The metric by which most groups compare, and those groups. Final evaluations and scores of training do not.
 
-    Final evaluations and scores of training do not compare. `score` stands for something else in models that are
-    measured by other things (of a GAN minus its FID, of a VAE a bound of the likelihood): only groups with the same
-    metrics compare by it, and otherwise by one that they share.
+    tasks: of each group.
     """
     evaluated = {row.group for row in result.rows if row.source == "evaluation"}
     every = {row.group for row in result.rows}
-    usable = evaluated if len(evaluated) > 1 else every - evaluated if len(every - evaluated) > 1 else every
-    names: dict[int, list[str]] = defaultdict(list)
-    for row in result.rows:
-        names[row.group].append(row.metric)
+    usable = evaluated if len(evaluated) > 1 else max(evaluated, every - evaluated, key=len)
     found: dict[str, set[int]] = {}
     for metric in dict.fromkeys(row.metric for row in result.rows if tells_quality(row.metric)):
-        having = {group for group in usable if metric in names[group]}
-        if metric == SCORE:
-            shapes = Counter(tuple(sorted(names[group])) for group in having)
-            common = max(shapes, key=lambda shape: shapes[shape], default=())
-            having = {group for group in having if tuple(sorted(names[group])) == common}
-        found[metric] = having
+        kinds: dict[str, dict[tuple, set[int]]] = defaultdict(lambda: defaultdict(set))
+        for row in result.rows:
+            if row.metric == metric and row.group in usable:
+                kinds[tasks[row.group]][row.compares].add(row.group)
+        found[metric] = set().union(*(max(alike.values(), key=len) for alike in kinds.values()))
     metric = max(found, key=lambda name: (len(found[name]), name == SCORE), default=SCORE)
     comparable = found.get(metric, set())
     if 0 < len(comparable) < len(usable):

@@ -98,6 +98,15 @@ def group(runs: Sequence[RunData], by: Sequence[str] = ()) -> list[Group]:
     return _labelled([tuple(indices) for indices in members.values()], runs, every)
 
 
+def repeated(runs: Sequence[RunData]) -> list[list[int]]:
+    """Places of runs that are the same in everything, their seed included, each set of them together."""
+    members: dict[tuple, list[int]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        if run.seed is not None:
+            members[(run.seed, *_signature(run, settings(run)))].append(index)
+    return [indices for indices in members.values() if len(indices) > 1]
+
+
 def _named(given: str, every: Sequence[Mapping[str, str]]) -> list[str]:
     """The full names that `given` means."""
     wanted = given.replace("-", "_")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import io
+import json
+import mimetypes
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +65,19 @@ def show(runs: Sequence[RunData], report: Path, budget_bytes: int) -> list[Shown
     for _, index, one in sorted(wanted, key=lambda item: (item[0], item[2].kind == "video", item[1])):
         content = ""
         if left > 0:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):  # of damaged files Pillow raises its own, SyntaxError, struct.error
                 content = _content(one)
-        if len(content) > left:
-            content = ""
-        left -= len(content)
+        cost = _cost(content)
+        if cost > left:
+            content, cost = "", 0
+        left -= cost
         shown[(index, one.path)] = Shown(index, one.kind, one.path.name, one.step, _link(one.path, report), content)
     return [shown[(index, one.path)] for _, index, one in sorted(wanted, key=lambda item: (item[1], -item[0]))]
+
+
+def _cost(text: str) -> int:
+    """Bytes of a text in the page."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace")) - 2 + 5 * text.count("<")
 
 
 def _link(path: Path, report: Path) -> str:
@@ -77,17 +87,20 @@ def _link(path: Path, report: Path) -> str:
         relative = os.path.relpath(path.resolve(), report.resolve().parent)
     except ValueError:  # another drive
         return path.resolve().as_uri()
-    return quote(Path(relative).as_posix())
+    return quote(os.fsencode(Path(relative).as_posix()))  # a name need not be text
 
 
 def _content(one: Medium) -> str:
     if one.kind == "text":
         text = one.path.read_text(encoding="utf-8", errors="replace")
+        if one.path.suffix.lower() == ".html":  # as W&B keeps texts
+            text = html.unescape(re.sub(r"<[^>]*>", "", text))
         return text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + " ..."
     if one.kind == "video":
         if one.path.stat().st_size > VIDEO_BYTES:
             return ""
-        return f"data:video/mp4;base64,{base64.b64encode(one.path.read_bytes()).decode()}"
+        kind = mimetypes.guess_type(one.path.name)[0] or "video/mp4"
+        return f"data:{kind};base64,{base64.b64encode(one.path.read_bytes()).decode()}"
     return picture(one.path)
 
 

@@ -115,7 +115,7 @@ def from_wandb(
     history. Runs of other programs have W&B's own step, and their project for a task."""
     config = {name: value for name, value in config.items() if not name.startswith("_")}
     versions = config.pop("versions", None)
-    ours = {name: config.pop(name, None) for name in ("kind", "task", "learner", "seed", "device")}
+    ours = {name: config.pop(name, None) for name in ("kind", "task", "learner", "seed")}
     cadence = config.get("cadence")
     unit = cadence.get("step_name") if isinstance(cadence, dict) else None
     collector = series.Collector(points)
@@ -142,7 +142,7 @@ def from_wandb(
         command=[program, *map(str, facts.get("args") or [])] if program else [],
         state=str(facts.get("state") or "unknown"),
         created=str(created or ""),
-        device=str(ours["device"] or ""),
+        device=str(config.get("device") or ""),
         versions=versions if isinstance(versions, dict) else {},
         wandb_id=run_id,
         wandb_path="/".join(str(part) for part in (facts.get("entity"), facts.get("project")) if part),
@@ -181,11 +181,14 @@ def _items(items: Any) -> dict[str, Any]:
 
 
 def _media(row: Mapping[str, Any], files: Path) -> list[Medium]:
+    """The files that a row names, as far as they lie below `files`: a row of somebody else's may name any."""
     found = []
     for value in row.values():
         if isinstance(value, dict) and (kind := _MEDIA.get(str(value.get("_type")))):
-            file = files / str(value.get("path", ""))
-            if file.is_file() and files in file.parents:
-                step = row.get("_step")
-                found.append(Medium(kind, file, int(step) if isinstance(step, (int, float)) else None))
+            with contextlib.suppress(OSError, ValueError):
+                file = (files / str(value.get("path", ""))).resolve()
+                if file.is_file() and files.resolve() in file.parents:
+                    step = row.get("_step")
+                    kind = "image" if file.suffix.lower() == ".gif" else kind
+                    found.append(Medium(kind, file, int(step) if isinstance(step, (int, float)) else None))
     return found

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from aprendiz.report import media
 from aprendiz.report.build import AXES, Report, Section, finite, rising
-from aprendiz.report.comparing import SCORE, Comparison, Row, higher_is_better, tells_quality
+from aprendiz.report.comparing import Comparison, Row, higher_is_better, tells_quality
+from aprendiz.report.finals import SCORE
 from aprendiz.report.grouping import settings
 
 PAGE_BYTES = 9_500_000
@@ -42,12 +43,12 @@ def render(report: Report, path: Path) -> str:
         "style": (assets / "page.css").read_text(encoding="utf-8"),
         "script": script,
     }
-    content = payload(report)
-    spent = len(_json(content)) + sum(map(len, parts.values()))
-    shown = media.show(report.runs, path, max(PAGE_BYTES - spent, 0))
-    content["media"] = [vars(one) for one in shown]
-    parts["data"] = _json(content)
     text = (assets / "page.html").read_text(encoding="utf-8")
+    content = payload(report)
+    content["media"] = [vars(one) for one in media.show(report.runs, path, 0)]  # the names and links alone
+    spent = sum(len(part.encode("utf-8", "backslashreplace")) for part in (text, _json(content), *parts.values()))
+    content["media"] = [vars(one) for one in media.show(report.runs, path, max(PAGE_BYTES - spent, 0))]
+    parts["data"] = _json(content)
     head, *pieces = text.split("{{")
     for piece in pieces:
         name, _, rest = piece.partition("}}")
@@ -85,7 +86,7 @@ def payload(report: Report) -> dict[str, Any]:
     every = report.differing
     differing = {name: values for name, values in every.items() if name not in ("seed", "task", "learner")}
     return {
-        "about": f"{len(report.runs)} runs in {len(report.groups)} groups; made {report.created:%Y-%m-%d %H:%M %Z}",
+        "about": f"{report.extent}; made {report.created:%Y-%m-%d %H:%M %Z}",
         "notes": report.notes,
         "explain_curves": f"{EXPLAIN[report.centre]}, areas their 95% bootstrap interval; dashed where some runs "
         "have ended.",
@@ -236,14 +237,16 @@ def _table(report: Report, kind: str, one: Comparison) -> dict[str, Any]:
 
 
 def _best(report: Report, rows: Sequence[Row]) -> set[int]:
-    """Of each task and metric that several groups have, and that tells who is better, the row with the best mean."""
-    rivals: dict[tuple[str, str], list[int]] = {}
+    """Of each task and metric that several groups have, and that tells who is better, the row with the best mean.
+
+    Only those are rivals that compare.
+    """
+    rivals: dict[tuple, list[int]] = {}
     for index, row in enumerate(rows):
-        if not tells_quality(row.metric):
-            continue
-        rivals.setdefault((report.groups[row.group].task, row.metric), []).append(index)
+        if tells_quality(row.metric):
+            rivals.setdefault((row.metric, report.groups[row.group].task, row.compares), []).append(index)
     best = set()
-    for (_, metric), indices in rivals.items():
+    for (metric, *_), indices in rivals.items():
         sign = 1.0 if higher_is_better(metric) else -1.0
         if len(indices) > 1:
             best.add(max(indices, key=lambda index: sign * rows[index].mean))

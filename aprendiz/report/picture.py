@@ -41,10 +41,10 @@ def draw(report: Report) -> bytes | None:
         _curves(report, section, metric, panel, handles)
     for panel, (kind, found) in zip(panels[len(chosen) :], bars, strict=False):
         _finals(report, kind, found, panel)
-    figure.suptitle(report.title, fontsize=11)
+    figure.suptitle(_plain(report.title), fontsize=11)
     shown = dict(list(handles.items())[:MOST_GROUPS])
     if shown:
-        names = [name if len(name) <= LABEL_CHARACTERS else f"{name[: LABEL_CHARACTERS - 3]}..." for name in shown]
+        names = [_plain(name, LABEL_CHARACTERS) for name in shown]
         columns = max(1, min(len(names), 150 // (max(map(len, names)) + 8)))
         figure.legend(shown.values(), names, loc="outside lower center", ncols=columns, fontsize=8)
     buffer = io.BytesIO()
@@ -85,8 +85,8 @@ def _curves(report: Report, section: Section, metric: str, panel: Any, handles: 
         highest = min(float(np.nanmax(values)), 2.0 * float(np.nanquantile(values, 0.95)) - least)
         margin = 0.05 * (highest - least) or 1.0
         panel.set_ylim(least - margin, highest + margin)
-    panel.set_title(f"{section.task}: {metric}", fontsize=9)
-    panel.set_xlabel(section.unit, fontsize=8)
+    panel.set_title(_plain(f"{section.task}: {metric}"), fontsize=9)
+    panel.set_xlabel(_plain(section.unit), fontsize=8)
     panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.tick_params(labelsize=7)
@@ -109,7 +109,13 @@ def _finals(report: Report, kind: str, rows: list[Row], panel: Any) -> None:
             error = [[max(row.iqm - row.interval[0], 0.0)], [max(row.interval[1] - row.iqm, 0.0)]]
             panel.errorbar(row.iqm, place, xerr=error, color="black", linewidth=1.0, capsize=2)
         names.append(f"{one.task}: {one.label}" if several else one.label)
-    panel.set_yticks(range(len(names)), [name if len(name) <= 34 else f"{name[:32]}..." for name in names], fontsize=7)
-    panel.set_title(f"{kind}: {rows[0].metric}, IQM and 95% interval", fontsize=8)
+    panel.set_yticks(range(len(names)), [_plain(name, 34) for name in names], fontsize=7)
+    panel.set_title(_plain(f"{kind}: {rows[0].metric}, IQM and 95% interval"), fontsize=8)
     panel.tick_params(axis="x", labelsize=7)
     panel.grid(alpha=0.3, axis="x")
+
+
+def _plain(text: str, most: int = 200) -> str:
+    """A text as it is, and not too long: matplotlib takes what stands between dollars for mathematics."""
+    short = text if len(text) <= most else f"{text[: most - 3]}..."
+    return short.encode("utf-8", "backslashreplace").decode().replace("$", r"\$")

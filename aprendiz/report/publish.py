@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,8 @@ def publish(report: Report, project: str | None = None) -> str | None:
     if not key_is_configured():
         _refuse("no key is configured; `wandb login` stores one")
         return None
-    if not any(run.wandb_id for run in report.runs):
+    logged = [run for run in report.runs if _logged(run)]
+    if not logged:
         _refuse("none of these runs was ever logged there")
         return None
     try:
@@ -49,11 +51,15 @@ def publish(report: Report, project: str | None = None) -> str | None:
         _refuse(one_line(error))
         return None
     print(f"W&B: {address}", flush=True)
-    waiting = [path for run in report.runs if (path := _offline_folder(run)) is not None]
+    if len(logged) < len(report.runs):
+        missing = len(report.runs) - len(logged)
+        _say(f"{missing} of {len(report.runs)} runs were never logged there: only tables have them")
+    waiting = [folders for run in report.runs if (folders := _not_uploaded(run))]
     if waiting:
+        every = [shlex.quote(str(path)) for folders in waiting for path in folders]
         _say(
             f"{len(waiting)} of {len(report.runs)} runs were logged offline and show there once they are uploaded: "
-            f"wandb sync {' '.join(str(path) for path in waiting[:3])}{' ...' if len(waiting) > 3 else ''}"
+            f"wandb sync {' '.join(every[:3])}{' ...' if len(every) > 3 else ''}"
         )
     return address
 
@@ -62,7 +68,7 @@ def specification(report: Report, entity: str, project: str) -> Any:
     """A `wandb_workspaces.reports.v2.Report`, not saved. Makes no request where all runs lie in its own project."""
     reports: Any = importlib.import_module("wandb_workspaces.reports.v2")
     blocks: list[Any] = [
-        reports.P(text=f"{len(report.runs)} runs in {len(report.groups)} groups, by aprendiz."),
+        reports.P(text=f"{report.extent}, by aprendiz."),
         *([reports.UnorderedList(items=list(report.notes))] if report.notes else []),
         reports.TableOfContents(),
     ]
@@ -139,11 +145,22 @@ def _project(report: Report, given: str | None) -> tuple[str, str]:
     return entity, name or PROJECT
 
 
-def _offline_folder(run: RunData) -> Path | None:
-    """Where W&B keeps what was not uploaded, of a run that was logged offline."""
-    if run.path is None or run.origin == "W&B offline":
-        return run.path
-    return next(iter(sorted((run.path / "wandb").glob("offline-run-*"))), None)
+def _logged(run: RunData) -> bool:
+    """Whether W&B may know the run: every run here has an id for it, also where it was told to log nothing there."""
+    if not run.wandb_id:
+        return False
+    disabled = run.origin == "local" and run.config.get("wandb") == "disabled"
+    return not disabled or (run.path is not None and (run.path / "wandb").is_dir())
+
+
+def _not_uploaded(run: RunData) -> list[Path]:
+    """Where W&B keeps what was logged offline, one folder a session. Beside what `wandb sync` has uploaded lies a file
+    that says so."""
+    if run.path is None:
+        return []
+    folder = run.path.parent if run.origin == "W&B offline" else run.path / "wandb"
+    files = sorted(folder.glob(f"offline-run-*/run-{run.wandb_id}.wandb"))
+    return [file.parent for file in files if not file.with_name(f"{file.name}.synced").exists()]
 
 
 def _refuse(reason: str) -> None:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ ALONE_BYTES = 30_000_000
 WORKER_BYTES = 8_000_000
 """What is worth a process of its own."""
 _MEDIA = {".png": "image", ".jpg": "image", ".jpeg": "image", ".gif": "image", ".mp4": "video", ".txt": "text"}
-_ONLINE = re.compile(r"(?:wandb:|https://[\w.:-]+/)?([\w.-]+)/([\w.-]+)/(?:runs/)?([\w.-]+)")
+_ONLINE = re.compile(r"(?:wandb:)?([\w.-]+)/([\w.-]+)/(?:runs/)?([\w.-]+)")
+_PAGE = re.compile(r"https://[\w.:-]+/(?:wandb/)?([\w.-]+)/([\w.-]+)/runs/([\w.-]+)(?:[/?#].*)?")
 
 
 def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
@@ -41,17 +44,20 @@ def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
     for text in texts:
         path = Path(text)
         if path.is_dir():
-            several = _runs_in(path)
-            if several:
-                for one in several:
-                    add(one)
-            else:
+            try:
+                several = _runs_in(path) or _called(text)
+            except OSError as error:  # it may not be read, or has just gone
+                notes.append(f"passed over {text}: {error.strerror}")
+                continue
+            for one in several:
+                add(one)
+            if not several:
                 notes.append(f"passed over {text}: no run in it")
         elif path.suffix == ".wandb" and path.is_file():
             add(path.parent)
         elif path.is_file():
             notes.append(f"passed over {text}: a file, and no run's folder")
-        elif (online := _ONLINE.fullmatch(text)) and not (runs_folder() / text).exists():
+        elif (online := _ONLINE.fullmatch(text) or _PAGE.fullmatch(text)) and not (runs_folder() / text).exists():
             add("/".join(online.groups()))
         else:
             add(Run.open(text).path)
@@ -61,11 +67,19 @@ def find(texts: Sequence[str]) -> tuple[list[Path | str], list[str]]:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The folder itself where it is a run's or W&B's, else those right below it."""
+    """The folder itself where it is a run's or W&B's, else those right below it, links last: most lead to others."""
     if (folder / "config.json").exists() or _wandb_file(folder) is not None:
         return [folder]
-    below = (one for one in sorted(folder.iterdir()) if one.is_dir() and not one.is_symlink())
+    below = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: (one.is_symlink(), one))
     return [one for one in below if (one / "config.json").exists() or _wandb_file(one) is not None]
+
+
+def _called(text: str) -> list[Path]:
+    """The run of that name, task or learner, for a folder of the same name need not be meant."""
+    try:
+        return [Run.open(text).path]
+    except RunError:
+        return []
 
 
 def _wandb_file(folder: Path) -> Path | None:
@@ -77,7 +91,8 @@ def read_all(
 ) -> tuple[list[RunData], list[str]]:
     """Reads runs in the given order, those with much to read by several processes.
 
-    A run that cannot be read is left out, with a note; RunError where none is left, or where W&B is asked and refuses.
+    A run that cannot be read, or pulled from W&B, is left out with a note, as is what is here twice. Raises RunError
+    where none is left.
     """
     here = [one for one in runs if isinstance(one, Path)]
     sizes = {one: _size(one) for one in here}
@@ -96,7 +111,11 @@ def read_all(
         if isinstance(one, str):
             from aprendiz.report import online
 
-            answer: RunData | str = online.read_online(one, points)
+            answer: RunData | str
+            try:
+                answer = online.read_online(one, points)
+            except RunError as error:
+                answer = str(error)
         else:
             answer = answers[one]
         if isinstance(answer, str):
@@ -106,7 +125,32 @@ def read_all(
             notes += answer.notes
     if not result:
         raise RunError("; ".join(notes) or "no run was given")
-    return result, notes
+    return _each_once(result, notes), notes
+
+
+def _each_once(runs: Sequence[RunData], notes: list[str]) -> list[RunData]:
+    """The runs, of which those at W&B may be there twice: beside their own folder, or in several offline sessions."""
+    local = {run.wandb_id: run for run in runs if run.origin == "local"}
+    found: dict[tuple, list[RunData]] = defaultdict(list)
+    for place, run in enumerate(runs):
+        if run.origin == "local" or not run.wandb_id:
+            found[(place,)].append(run)
+        elif run.wandb_id in local:
+            notes.append(f"passed over {run.name} ({run.origin}): it is {local[run.wandb_id].name}, which is here")
+        else:
+            found[(run.origin, run.wandb_path, run.wandb_id)].append(run)
+    return [_sessions(several) for several in found.values()]
+
+
+def _sessions(several: Sequence[RunData]) -> RunData:
+    """A run of one or more sessions: made by the command of the first, and left as the last did."""
+    ordered = sorted(several, key=lambda run: run.created)
+    first, last = ordered[0], ordered[-1]
+    if first is last:
+        return first
+    metrics = series.together([run.metrics for run in ordered])
+    shown = sorted((one for run in ordered for one in run.media), key=lambda one: one.step or 0)
+    return replace(first, metrics=metrics, media=shown, state=last.state, config=last.config)
 
 
 def _try_read(path: Path, points: int) -> RunData | str:
@@ -136,6 +180,8 @@ def read_run(path: Path, points: int = series.POINTS) -> RunData:
         from aprendiz.report import offline
 
         return offline.read_offline(path, points)
+    from aprendiz.runs import state_of
+
     run = Run.open(path)
     notes: list[str] = []
     metrics = series.read(path / "metrics.jsonl", points)
@@ -146,7 +192,6 @@ def read_run(path: Path, points: int = series.POINTS) -> RunData:
     except RunError as error:
         evaluations = []
         notes.append(f"{run.name}: evaluations.json cannot be read and was left out: {error}")
-    status = run.status()
     info = run.info
     command = info.get("command")
     return RunData(
@@ -159,7 +204,7 @@ def read_run(path: Path, points: int = series.POINTS) -> RunData:
         metrics=metrics,
         path=path,
         command=[str(word) for word in command] if isinstance(command, list) else [],
-        state=str(status.get("state") or "unknown"),
+        state=state_of(run),
         created=str(info.get("created") or ""),
         device=str(info.get("device") or ""),
         git_commit=info.get("git_commit"),
@@ -207,5 +252,5 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:.9g}"  # settings with equal texts are one: a schedule of millions of steps has more than 6
     return json.dumps(value, default=str)

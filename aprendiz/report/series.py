@@ -57,6 +57,8 @@ class Metrics:
     seconds: float = 0.0
     updates: float = float("nan")
     """The highest that occur."""
+    last: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Step and value of the newest number of each metric of an evaluation: what curves keep of many is averaged."""
 
 
 class Collector:
@@ -86,7 +88,7 @@ class Collector:
         wanted = itemgetter(*names)
         try:
             table = np.array([wanted(row) for row in rows], np.float64).T  # a null becomes NaN
-        except (TypeError, ValueError):  # text or a list among the values
+        except (TypeError, ValueError, OverflowError):  # text, a list, or an integer of 400 digits among the values
             table = np.array([[_number(row[name]) for row in rows] for name in names], np.float64)
         columns = dict(zip(names, table, strict=True))
         usable = np.isfinite(columns["step"]) & np.isfinite(columns["time"])
@@ -126,6 +128,9 @@ class Collector:
             table = np.concatenate(self._parts[name], axis=1)
             if (np.diff(table[0]) < 0).any():
                 table = table[:, np.argsort(table[0], kind="stable")]
+            numbers = np.flatnonzero(np.isfinite(table[3]))
+            if name.startswith("eval/") and len(numbers):
+                self.metrics.last[name] = (float(table[0, numbers[-1]]), float(table[3, numbers[-1]]))
             table = thin(table, self.points)
             if known.shape[1] and np.isnan(table[2]).any():  # lines of evaluations do not count updates
                 missing = np.isnan(table[2])
@@ -134,8 +139,40 @@ class Collector:
         return self.metrics
 
 
+def together(sessions: list[Metrics]) -> Metrics:
+    """Metrics of a run that was logged in several sessions, in their order. Each counts up to where the next one began
+    anew, and its clock goes on from the one before."""
+    result = Metrics()
+    for place, one in enumerate(sessions):
+        end = min((_begin(later) for later in sessions[place + 1 :]), default=float("inf"))
+        first = min((curve.seconds[0] for curve in one.curves.values() if len(curve.seconds)), default=0.0)
+        shift = result.seconds if first < result.seconds else 0.0
+        for name, curve in one.curves.items():
+            kept = curve.step < end
+            if not kept.any():
+                continue
+            table = np.stack([curve.step, curve.seconds + shift, curve.updates, curve.value])[:, kept]
+            if name in result.curves:
+                before = result.curves[name]
+                table = np.concatenate([[before.step, before.seconds, before.updates, before.value], table], axis=1)
+            result.curves[name] = Curve(*table)
+        result.last |= {name: newest for name, newest in one.last.items() if newest[0] < end}
+        result.peaks |= {name: max(peak, result.peaks.get(name, peak)) for name, peak in one.peaks.items()}
+        result.lines, result.torn = result.lines + one.lines, result.torn + one.torn
+        result.step, result.seconds = max(result.step, one.step), max(result.seconds, one.seconds + shift)
+        result.updates = float(np.fmax(result.updates, one.updates))
+    return result
+
+
+def _begin(metrics: Metrics) -> float:
+    return min((curve.step[0] for curve in metrics.curves.values() if len(curve.step)), default=float("inf"))
+
+
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else float("nan")
+    try:
+        return float(value) if isinstance(value, (int, float)) else float("nan")
+    except OverflowError:
+        return float("nan")
 
 
 def _is_metric(rows: list[dict[str, Any]], name: str) -> bool:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from aprendiz.report.build import AXES, Report
-from aprendiz.report.comparing import SCORE, Comparison, Row
+from aprendiz.report.comparing import Comparison, Row
 from aprendiz.report.core import RunData
+from aprendiz.report.finals import SCORE
 from aprendiz.report.grouping import Group
 from aprendiz.report.page import highest, middle
 
@@ -73,12 +77,12 @@ def _csv(head: Sequence[str], rows: Iterator[list[Any]]) -> str:
 def markdown(report: Report, picture: str = "") -> str:
     """All tables, with the command that made each run; `picture`: the address of the curves."""
     parts = [
-        f"# {report.title}",
-        f"{len(report.runs)} runs in {len(report.groups)} groups; {report.created:%Y-%m-%d %H:%M}.",
+        f"# {_shown(report.title)}",
+        f"{report.extent}; {report.created:%Y-%m-%d %H:%M}.",
     ]
-    parts += [f"- {note}" for note in report.notes]
+    parts += [f"- {_shown(note)}" for note in report.notes]
     if picture:
-        parts.append(f"![curves]({picture})")
+        parts.append(f"![curves]({quote(os.fsencode(picture))})")
     for kind, comparison in report.comparisons.items():
         if comparison.rows or comparison.notes:
             parts += [f"## Final evaluation: {kind}", *_final(report, comparison)]
@@ -87,7 +91,7 @@ def markdown(report: Report, picture: str = "") -> str:
 
 
 def _final(report: Report, comparison: Comparison) -> Iterator[str]:
-    yield from (f"- {note}" for note in comparison.notes)
+    yield from (f"- {_shown(note)}" for note in comparison.notes)
     head = [
         "task",
         "group",
@@ -164,7 +168,7 @@ def _runs(report: Report) -> str:
     rows = []
     for place, run, end in zip(report.group_of(), report.runs, report.ends, strict=True):
         score = end.values.get(SCORE) if end is not None else None
-        command = f"`{run.command_line}`" if run.command_line else ""
+        command = _code(run.command_line) if run.command_line else ""
         about = [run.name, report.groups[place].label, run.state, "" if run.seed is None else str(run.seed)]
         rows.append([*about, f"{run.metrics.step:,.0f}", f"{run.metrics.seconds:,.0f}", number(score), command])
     return _table(["run", "group", "state", "seed", "steps", "seconds", "score", "command"], rows)
@@ -172,9 +176,20 @@ def _runs(report: Report) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in map(_shown, cells)) + " |"
 
     return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
+
+
+def _shown(cell: str) -> str:
+    """A cell as a reader is to see it: `<unk>` is no element."""
+    return cell if cell.startswith("`") else cell.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """A text as code, whatever quotes are in it."""
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence}{text}{fence}" if len(fence) == 1 else f"{fence} {text} {fence}"
 
 
 def number(value: float | None) -> str:

@@ -194,7 +194,10 @@ def test_a_link_is_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert (outside / "precious").exists() and not (run.path / "replay").exists()
 
 
-@pytest.mark.parametrize("words", [["--what", "all"], ["--what", ""], ["--older-than", "-1"], ["--older-than", "nan"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--what", "all"], ["--what", ""], ["--older-than", "-1"], ["--older-than", "nan"], ["--state", "dead"]],
+)
 def test_a_wrong_word_is_refused(words: list[str]) -> None:
     with pytest.raises(ConfigError, match=words[0]):
         runs.command(["prune", *words])
@@ -205,3 +208,112 @@ def test_a_wrong_word_is_refused(words: list[str]) -> None:
 )
 def test_sizes_are_told_in_a_unit_that_suits_them(count: int, text: str) -> None:
     assert runs.size(count) == text
+
+
+def link_to(run: Run, target: Path, name: str) -> Path:
+    """Moves a folder of a run elsewhere, and leaves a link."""
+    (run.path / name).rename(target / name)
+    (run.path / name).symlink_to(target / name)
+    return target / name
+
+
+def test_what_a_link_leads_to_is_never_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, elsewhere = create(), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for step in (100, 200):
+        run.save(step, {"x": step})
+    moved = [link_to(run, elsewhere, name) for name in ("replay", "checkpoints")]
+    assert "nothing to free" in printed(capsys, "prune", "--yes")
+    assert all(any(folder.iterdir()) for folder in moved) and (run.path / "replay").is_symlink()
+
+
+def test_a_link_to_a_run_is_the_run_where_it_is_here_and_else_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = create()
+    (run.path.parent / "a-link").symlink_to(run.path.resolve())
+    assert "1 run," in printed(capsys) and run.name in printed(capsys)
+    outside = tmp_path / "outside"
+    run.path.rename(outside)
+    (run.path.parent / "a-link").unlink()
+    run.path.symlink_to(outside)
+    for words in (["--what", "replay"], [run.name, "--what", "runs"]):
+        runs.command(["prune", *words, "--yes"])
+        said = capsys.readouterr()
+        assert "nothing to free" in said.out and "is a link, and left alone" in said.err
+    assert (outside / "replay" / "segment").exists() and run.path.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["last.json", "best.json", "kept.json"])
+def test_checkpoints_stay_where_nobody_can_read_which_are_needed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = create()
+    for step in (100, 200, 300):
+        run.save(step, {"x": step}, keep=step == 100)
+    assert run.spare_steps() == [200]
+    (run.path / "checkpoints" / name).write_text("{")
+    assert "checkpoint" not in printed(capsys, "prune", "--yes") and run.steps() == [100, 200, 300]
+
+
+def test_what_became_needed_while_the_question_stood_stays(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create()
+    for step in (100, 200, 300):
+        run.save(step, {"x": step}, keep=step == 100)
+
+    def answer(question: str) -> str:
+        run.go_back_to(200, None)
+        return "y"
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    runs.command(["prune", "--what", "checkpoints"])
+    assert run.steps() == [100, 200] and run.load("last")["x"] == 200
+
+
+def test_a_run_that_starts_on_another_machine_while_the_question_stands_is_left_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: run.set_status("running") or "y")
+    runs.command(["prune"])
+    assert "freed 0 B" in capsys.readouterr().out and (run.path / "replay" / "segment").exists()
+
+
+def test_where_nobody_answers_nothing_is_deleted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create()
+
+    def closed(question: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", closed)
+    assert "nothing was deleted" in printed(capsys, "prune")
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ConfigError, match="give --yes"):
+        runs.command(["prune"])
+    assert (run.path / "replay").exists()
+
+
+def test_evaluations_that_are_none_are_no_score() -> None:
+    run = create()
+    (run.path / "evaluations.json").write_text('[{"mean": 2.0}, 5, null, {"mean": null}]')
+    assert runs.look_at(run).score == 2.0
+
+
+def test_a_folder_without_runs_is_one_line() -> None:
+    Path("runs").mkdir()
+    with pytest.raises(RunError, match="there is no run in runs"):
+        runs.command([])
+    runs.command(["prune"])
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create()
+    run.path.rename(run.path.parent / "[bold]x[red] :smile:")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "[bold]x[red] :smile:" in printed(capsys)

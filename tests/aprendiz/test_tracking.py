@@ -55,6 +55,9 @@ def test_a_configured_key_means_online(tmp_path: Path, monkeypatch: pytest.Monke
     assert resolve_mode() == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     assert resolve_mode() == "offline"  # that key is for another server
+    monkeypatch.delenv("WANDB_BASE_URL")
+    (home / ".netrc").write_text("machine api.forge.coreweave.com\n  login user\n  password secret\n")
+    assert resolve_mode() == "online"  # the same server by another name, as newer versions store it
     (home / ".netrc").write_text("machine and nonsense {")
     assert resolve_mode() == "offline"
     (home / ".config" / "wandb").mkdir(parents=True)

@@ -14,6 +14,7 @@ import pytest
 from small_runs import printed, trained
 from small_texts import data_of, sentences
 
+from aprendiz.report import build, reading
 from aprendiz.run import Run
 from language import analogy, classify, evaluate, map, neighbors, sample, vectors  # noqa: A004
 from tests.training_runs import refused_by
@@ -255,6 +256,33 @@ def test_vectors_are_scored_on_word_tasks(words: Run, tmp_path: Path, capsys: py
     vectors.command([words.name, "--out", str(out)])
     shown = printed(capsys, evaluate.command, str(out), *tasks)
     assert "analogies asked" in shown and f"{metrics['judged_spearman']:.5g}" in shown
+
+
+def rows_of_report(run: Run) -> dict[str, tuple[float, ...]]:
+    return {row.metric: row.values for row in build.build([reading.read_run(run.path)]).comparisons["language"].rows}
+
+
+def test_vectors_are_scored_on_common_words_where_no_file_is_given(folder: Path) -> None:
+    (folder / "numbers.txt").write_text("one two three first second third\n" * 200)
+    run = trained(folder, "word2vec", "--data", f"file:{folder / 'numbers.txt'}", *WORD2VEC)
+    evaluate.command([run.name])
+    result = run.evaluations()[-1]
+    assert result["metrics"]["common_analogies_asked"] == 3 * 2 and "--similarity FILE" in result["notes"][-1]
+    assert rows_of_report(run)["common_analogies"] == (result["metrics"]["common_analogies"],)
+
+
+def test_vectors_of_other_words_say_that_there_is_nothing_to_ask(words: Run) -> None:
+    evaluate.command([words.name])
+    result = words.evaluations()[-1]
+    assert result["metrics"] == {} and "too few common ones" in result["notes"][-1]
+
+
+def test_a_report_has_the_word_sets_of_all_evaluations(words: Run, tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("king\tqueen\t9\nfox\tthe\t1\ntree\thouse\t7\n")
+    (tmp_path / "asked.txt").write_text("king queen fox bird\n")
+    evaluate.command([words.name, "--similarity", str(tmp_path / "pairs.tsv")])
+    evaluate.command([words.name, "--analogies", str(tmp_path / "asked.txt")])
+    assert {"pairs_spearman", "analogies"} <= rows_of_report(words).keys()
 
 
 def test_analogies_are_answered_among_as_many_words_as_asked_for(

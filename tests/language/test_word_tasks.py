@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from aprendiz.errors import ConfigError, DataError
+from language import common_words
 from language.word_tasks import (
     Analogies,
     Section,
@@ -168,3 +169,10 @@ def test_similarity_is_spearman_s_rho_of_the_known_pairs() -> None:
 def test_a_table_of_other_symbols_keeps_all_of_them() -> None:
     words, vectors = table_of(VECTORS[2:], SYMBOLS[2:])
     assert words == SYMBOLS[2:] and len(vectors) == 5
+
+
+def test_common_words_make_analogies_of_each_pair_with_every_other_of_its_kind() -> None:
+    questions = common_words.questions()
+    assert questions["numbers"][0] == ("one", "first", "two", "second") and len(questions["numbers"]) == 8 * 7
+    for asked in questions.values():
+        assert len(set(asked)) == len(asked) and all(word.islower() for question in asked for word in question)

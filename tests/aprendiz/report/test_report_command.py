@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from report_runs import make_run
 
-from aprendiz.errors import ConfigError, RunError
+from aprendiz.errors import ConfigError, RunError, StorageError
 from aprendiz.report import build, media, page, reading, tables
 from aprendiz.report.__main__ import command
+from aprendiz.run import Run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -213,3 +214,66 @@ def test_a_damaged_picture_is_only_linked(tmp_path: Path) -> None:
     (run.samples / "images-000000000100.png").write_bytes(b"no picture")
     (shown,) = media.show([reading.read_run(run.path)], tmp_path / "report.html", 10**6)
     assert shown.content == "" and shown.link.endswith("images-000000000100.png")
+
+
+def best_of(*runs: Run) -> list[tuple[str, float]]:
+    report = build.build([reading.read_run(run.path) for run in runs])
+    rows = page.payload(report)["tables"][0]["rows"]
+    return [(row["metric"], row["mean"]) for row in rows if row["best"]]
+
+
+def test_a_score_of_training_is_never_the_best_beside_evaluations(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, learner=name, games=[mean]) for name, mean in (("dqn", 5.0), ("c51", 7.0))]
+    runs.append(make_run(tmp_path, learner="rainbow", scores=[999.0]))
+    assert best_of(*runs) == [("score", 7.0)]
+
+
+def test_no_score_is_the_best_of_models_that_measure_other_things(tmp_path: Path) -> None:
+    runs = []
+    measured = {"dcgan": {"score": -9.0, "fid": 9.0}, "vae": {"score": -90.0, "elbo": -90.0, "fid": 5.0}}
+    for learner, metrics in measured.items():
+        runs.append(make_run(tmp_path, kind="generative", task="mnist", learner=learner, scores=[]))
+        runs[-1].add_evaluation({"which": "best", "metrics": metrics})
+    assert best_of(*runs) == [("fid", 5.0)]
+
+
+def test_a_picture_that_is_too_large_to_be_opened_is_only_linked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    run = make_run(tmp_path / "runs")
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(run.samples / "images-000000000100.png")
+    (shown,) = media.show([reading.read_run(run.path)], tmp_path / "report.html", 10**6)
+    assert shown.content == "" and shown.link.endswith("images-000000000100.png")
+
+
+def test_texts_of_any_script_are_counted_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(6):
+        run = make_run(tmp_path / "runs", seed=seed)
+        (run.samples / "text-000000000100.txt").write_text('"\u8a9e<\n' * 300, encoding="utf-8")
+    report = build.build([reading.read_run(path) for path in sorted((tmp_path / "runs").iterdir())])
+    empty = len(page.render(report, tmp_path / "r.html").encode()) - 6 * 300 * (2 + 3 + 6 + 2)
+    monkeypatch.setattr(page, "PAGE_BYTES", empty + 2 * 300 * 13 + 100)
+    text = page.render(report, tmp_path / "r.html")
+    assert page.PAGE_BYTES - 300 < len(text.encode()) <= page.PAGE_BYTES and text.count("\u8a9e") == 2 * 300
+
+
+def test_a_name_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", changes={"x": "\udc80 $\\frac$"}, task="$\\frac$")
+    make_run(tmp_path / "runs", changes={"x": "<unk>"}, task="$\\frac$", command=["python -m agents.train", "a`b"])
+    (run.samples / "\udc80-000000000100.txt").write_text("once")
+    command(["runs"])
+    differing = dict(data_of(tmp_path / "report.html")["differing"])
+    assert sorted(differing["agent.hyperparameters.x"]) == ["<unk>", "\udc80 $\\frac$"]
+    text = (tmp_path / "report.md").read_text()
+    assert "&lt;unk>" in text and "`` python -m agents.train 'a`b' ``" in text
+    with Image.open("report.png") as picture:
+        assert picture.width > 500
+
+
+def test_a_report_leaves_nothing_but_its_files(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs")
+    (tmp_path / "report.csv").mkdir()
+    with pytest.raises(StorageError, match="cannot write report.csv"):
+        command(["runs", "--formats", "html,csv"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.csv", "report.html", "runs"]

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from report_runs import evaluation, make_run
 
-from aprendiz.report import comparing, grouping, reading
+from aprendiz.report import comparing, finals, grouping, reading
 from aprendiz.report.comparing import Comparison
+from aprendiz.run import Run
 
 
 def compare(*runs, kind: str = "agents") -> Comparison:
     data = [reading.read_run(run.path) for run in runs]
-    return comparing.compare(kind, data, grouping.group(data), comparing.finals(data))
+    return comparing.compare(kind, data, grouping.group(data), finals.finals(data))
 
 
 def seeds(root: Path, means: list[float], **more) -> list:
@@ -62,7 +63,7 @@ def test_without_evaluations_the_last_score_of_training_stands_in_and_a_note_say
 ) -> None:
     run = make_run(tmp_path, scores=[10.0, 30.0, 20.0])
     found = compare(run)
-    assert found.rows[0].values == (20.0,) and found.rows[0].source == comparing.SELECTION
+    assert found.rows[0].values == (20.0,) and found.rows[0].source == finals.SELECTION
     assert f"python -m agents.evaluate {run.name}" in found.notes[0]
 
 
@@ -176,3 +177,103 @@ def test_scores_that_are_not_finite_are_no_scores(tmp_path: Path) -> None:
     run.log(100, {"eval/score": 5.0}, seconds=1.0)
     run.log(200, {"eval/score": float("nan")}, seconds=2.0)
     assert compare(run).rows[0].values == (5.0,) and np.isfinite(compare(run).rows[0].mean)
+
+
+def test_the_last_score_of_training_is_the_last_one_and_no_mean_of_several(tmp_path: Path) -> None:
+    run = make_run(tmp_path, scores=[float(place) for place in range(900)])  # more than a curve has points
+    assert compare(run).rows[0].values == (899.0,)
+
+
+def test_who_was_evaluated_is_not_compared_with_who_was_not(tmp_path: Path) -> None:
+    evaluated, other = (make_run(tmp_path, kind="generative", task="mnist", learner=name) for name in ("a", "b"))
+    for run in (evaluated, other):
+        run.log(400, {"eval/fid": 50.0}, seconds=4.0)
+        run.close()
+    evaluated.add_evaluation({"which": "best", "metrics": {"fid": 60.0}})
+    found = compare(evaluated, other, kind="generative")
+    assert found.improvements == [] and {row.source for row in found.rows} == {"evaluation", finals.SELECTION}
+
+
+def test_a_group_that_played_one_task_does_not_take_the_aggregates_away(tmp_path: Path) -> None:
+    played = [(task, learner, 1.0) for task in ("breakout", "pong") for learner in ("dqn", "c51")]
+    runs = [
+        make_run(tmp_path, task=task, learner=learner, games=[1.0], human=human)
+        for task, learner, human in [*played, ("pong", "sb3-dqn", 3.0)]
+    ]
+    found = compare(*runs)
+    assert [one.label for one in found.aggregates] == ["dqn", "c51"] and found.human_tasks == ["breakout", "pong"]
+    assert any("for 2 of 3 groups" in note for note in found.notes)
+
+
+def words(root: Path, *evaluations: dict, seed: int = 1) -> Run:
+    """A run of word2vec, with what language.evaluate adds to it."""
+    run = make_run(root, kind="language", task="pydoc", learner="word2vec", seed=seed, scores=[])
+    for one in evaluations:
+        run.add_evaluation({"text": "pydoc", "which": "last", "checkpoint_step": 900, "notes": []} | one)
+    return run
+
+
+ANALOGIES = {"metrics": {"analogies": 0.4, "analogies_asked": 10}, "protocol": {"seed": 1000, "analogies": ["a"]}}
+SIMILARITY = {"metrics": {"ws353_spearman": 0.6}, "protocol": {"seed": 1000, "similarity": ["ws353"]}}
+
+
+def test_word_sets_that_were_given_one_at_a_time_are_one_evaluation(tmp_path: Path) -> None:
+    one, two = words(tmp_path, ANALOGIES, SIMILARITY), words(tmp_path, SIMILARITY, ANALOGIES, seed=2)
+    found = compare(one, two, kind="language")
+    values = {row.metric: row.values for row in found.rows}
+    assert values == {"analogies": (0.4, 0.4), "analogies_asked": (10, 10), "ws353_spearman": (0.6, 0.6)}
+    assert found.notes == []
+
+
+def test_numbers_of_other_conditions_or_of_another_checkpoint_are_not_put_together(tmp_path: Path) -> None:
+    other = {"metrics": {"analogies": 0.9, "analogies_extra": 1.0}, "protocol": {"seed": 1000, "analogies": ["b"]}}
+    earlier = SIMILARITY | {"checkpoint_step": 100}
+    found = compare(words(tmp_path, other, earlier, ANALOGIES), kind="language")
+    assert [row.metric for row in found.rows] == ["analogies", "analogies_asked"]
+
+
+def test_an_evaluation_that_measured_nothing_is_told_with_what_it_said(tmp_path: Path) -> None:
+    nothing = {"metrics": {}, "protocol": {"seed": 1000}, "notes": ["give --analogies FILE"]}
+    run = words(tmp_path, nothing)
+    (note,) = compare(run, kind="language").notes
+    assert note == f"pydoc: nothing was measured when {run.name} was evaluated (give --analogies FILE)"
+
+
+def test_who_measures_something_else_was_not_evaluated_otherwise(tmp_path: Path) -> None:
+    lstm = make_run(tmp_path, kind="language", task="pydoc", learner="lstm", scores=[])
+    lstm.add_evaluation({"which": "best", "metrics": {"bits_per_character": 2.0}, "protocol": {"split": "test"}})
+    notes = compare(lstm, words(tmp_path, SIMILARITY), kind="language").notes
+    assert not any("evaluated alike" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("metric", "higher"), [("sliced_wasserstein", False), ("log_likelihood", True), ("distance_pairs_spearman", True)]
+)
+def test_distances_are_better_where_they_are_small_whatever_they_are_called(metric: str, higher: bool) -> None:
+    assert comparing.higher_is_better(metric) is higher and comparing.tells_quality(metric)
+
+
+@pytest.mark.parametrize("metric", ["jacobian_norm", "log_partition", "free_energy_gap", "mean_activation"])
+def test_what_describes_a_model_is_neither_good_nor_bad(metric: str) -> None:
+    assert not comparing.tells_quality(metric)
+
+
+def test_an_integer_of_400_digits_is_no_score(tmp_path: Path) -> None:
+    run = make_run(tmp_path, scores=[3.0])
+    (run.path / "evaluations.json").write_text(f'[{{"mean": {"9" * 400}, "metrics": {{"x": {"9" * 400}}}}}]')
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(f'{{"step": 200, "time": 2, "eval/score": {"9" * 400}}}\n')
+    assert compare(run).rows[0].values == (3.0,)
+
+
+def test_what_is_told_for_each_token_compares_among_the_same_tokens_alone(tmp_path: Path) -> None:
+    runs = []
+    for learner, level, nats in (("lstm", "char", 1.2), ("ngram", "word", 5.0)):
+        text = {"spec": {"level": level, "vocabulary_size": 100}}
+        runs.append(make_run(tmp_path, kind="language", task="pydoc", learner=learner, scores=[-nats], text=text))
+    trained_only = compare(*runs, kind="language")
+    assert trained_only.improvements == [] and trained_only.metric == "score"
+    for run, nats, bits in zip(runs, (1.2, 5.0), (1.7, 1.5), strict=True):
+        run.add_evaluation({"which": "best", "metrics": {"nats_per_token": nats, "bits_per_character": bits}})
+    found = compare(*runs, kind="language")
+    assert (found.metric, found.compared) == ("bits_per_character", ["ngram", "lstm"])

@@ -6,7 +6,7 @@ import pytest
 from report_runs import make_run
 
 from aprendiz.errors import ConfigError
-from aprendiz.report import grouping, reading
+from aprendiz.report import build, grouping, reading
 from aprendiz.report.core import RunData
 
 
@@ -126,3 +126,16 @@ def test_settings_that_only_some_have_come_behind_those_that_all_have(tmp_path: 
 def test_families_are_not_compared_setting_by_setting(tmp_path: Path) -> None:
     runs = read(make_run(tmp_path), make_run(tmp_path, kind="language", learner="lstm", text={"level": "char"}))
     assert "text.level" not in grouping.differing(runs)
+
+
+def test_settings_that_differ_in_their_seventh_digit_are_two(tmp_path: Path) -> None:
+    found = labels(make_run(tmp_path, changes={"x": 1234567.0}), make_run(tmp_path, changes={"x": 1234568.0}))
+    assert [label for label, _ in found] == ["dqn, x 1234567", "dqn, x 1234568"]
+
+
+def test_runs_of_the_same_seed_and_settings_are_noted(tmp_path: Path) -> None:
+    first, again = make_run(tmp_path), make_run(tmp_path)
+    runs = read(first, again, make_run(tmp_path, seed=2), make_run(tmp_path, changes={"batch_size": 64}))
+    assert grouping.repeated(runs) == [[0, 1]]
+    (note,) = build.build(runs).notes
+    assert first.name in note and again.name in note and "too narrow" in note

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,16 @@ def test_nothing_but_files_is_an_error(tmp_path: Path) -> None:
         reading.find(["a.txt"])
 
 
-@pytest.mark.parametrize("text", ["me/atari/abc123", "wandb:me/atari/abc123", "https://wandb.ai/me/atari/runs/abc123"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "me/atari/abc123",
+        "wandb:me/atari/abc123",
+        "https://wandb.ai/me/atari/runs/abc123",
+        "https://wandb.ai/me/atari/runs/abc123/overview?nw=nwuserme",
+        "https://forge.coreweave.com/wandb/me/atari/runs/abc123",
+    ],
+)
 def test_three_parts_that_are_no_folder_are_a_run_at_wandb(text: str) -> None:
     assert found(text) == ["me/atari/abc123"]
 
@@ -145,3 +156,47 @@ def test_config_files_of_newer_versions_are_named(tmp_path: Path) -> None:
     (run.path / "config.json").write_text(json.dumps(info))
     with pytest.raises(RunError, match="newer aprendiz"):
         reading.read_all([run.path])
+
+
+def test_a_folder_that_is_called_as_a_run_does_not_hide_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs")
+    (tmp_path / "dqn").mkdir()
+    assert found("dqn") == [run.name]
+
+
+def test_a_link_to_a_run_that_lies_elsewhere_is_that_run(tmp_path: Path) -> None:
+    here, elsewhere = make_run(tmp_path / "runs"), make_run(tmp_path / "large", seed=2)
+    (tmp_path / "runs" / "a-link").symlink_to(elsewhere.path)
+    (tmp_path / "runs" / "b-link").symlink_to(here.path)
+    assert found("runs") == [here.name, "a-link"]
+
+
+def test_a_folder_that_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "runs")
+    (tmp_path / "closed").mkdir()
+    iterdir = Path.iterdir
+
+    def refuses(path: Path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuses)
+    runs, notes = reading.find(["closed", str(run.path)])
+    assert len(runs) == 1 and notes == ["passed over closed: Permission denied"]
+
+
+def test_a_run_whose_process_is_gone_is_not_shown_as_running(tmp_path: Path) -> None:
+    run = make_run(tmp_path, state="running")
+    for name in ("status.json", "metrics.jsonl"):
+        os.utime(run.path / name, (1e9, 1e9))
+    assert reading.read_run(run.path).state == "killed"
+    with run.lock():
+        assert reading.read_run(run.path).state == "running"
+
+
+def test_a_run_that_goes_away_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    kept, gone = make_run(tmp_path), make_run(tmp_path, seed=2)
+    shutil.rmtree(gone.path)
+    (run,), (note,) = reading.read_all([kept.path, gone.path])
+    assert run.name == kept.name and note.startswith(f"passed over {gone.path}")

@@ -133,3 +133,14 @@ def test_of_a_very_long_file_every_second_line_is_read_but_every_evaluation(
     assert found.curves["eval/score"].value.tolist() == list(range(50, 1000, 100))
     curve = found.curves["train/loss"]
     assert curve.value == pytest.approx(curve.step / 10) and curve.value[-1] > 980
+
+
+def test_sessions_of_a_run_are_one_curve_and_what_was_done_again_counts_once(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a", lines(5))  # steps 0 to 40, seconds 0 to 2
+    again = [line | {"time": line["time"] - 1.5, "train/loss": 9.0} for line in lines(7)[3:]]
+    write_lines(tmp_path / "b", again)  # from step 30 on, with a clock of its own
+    found = series.together([series.read(tmp_path / "a"), series.read(tmp_path / "b")])
+    curve = found.curves["train/loss"]
+    assert curve.step.tolist() == [0, 10, 20, 30, 40, 50, 60] and curve.value.tolist() == [0, 1, 2, 9, 9, 9, 9]
+    assert curve.seconds.tolist() == [0, 0.5, 1, 2, 2.5, 3, 3.5] and (found.step, found.seconds) == (60, 3.5)
+    assert curve.updates.tolist() == [0, 3, 6, 9, 12, 15, 18] and found.lines == 9

@@ -13,7 +13,8 @@ from PIL import Image
 from report_runs import make_run
 
 from aprendiz.errors import ConfigError, RunError
-from aprendiz.report import build, offline, online, publish, reading
+from aprendiz.report import build, media, offline, online, publish, reading
+from aprendiz.report.core import Medium
 from aprendiz.tracking import Tracker
 
 CONFIG = {"kind": "agents", "task": "pong", "learner": "c51", "seed": 5, "device": "cpu", "versions": {"torch": "2"}}
@@ -91,6 +92,32 @@ def test_a_folder_of_offline_runs_means_all_of_them(offline_folder: Path, tmp_pa
     assert len(reading.find([str(tmp_path / "wandb")])[0]) == 2
 
 
+def named(folder: Path, kind: str, path: str) -> list[tuple[str, str]]:
+    found = offline._media({"_step": 5, "x": {"_type": kind, "path": path}}, folder / "files")
+    return [(one.kind, one.path.name) for one in found]
+
+
+def test_a_row_shows_no_file_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "files" / "media").mkdir(parents=True)
+    (tmp_path / "files" / "media" / "a.html").write_text("x")
+    (tmp_path / "secret.html").write_text("x")
+    assert named(tmp_path, "html-file", "media/a.html") == [("text", "a.html")]
+    for path in ("../secret.html", "media/../../secret.html", str(tmp_path / "secret.html"), "\0", ""):
+        assert named(tmp_path, "html-file", path) == []
+
+
+def test_texts_and_films_of_wandb_are_shown_as_what_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "a.html").write_text("<pre>if a &lt; b:\n  &quot;ñ&quot;</pre>")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.gif")
+    (folder / "a.webm").write_bytes(b"x")
+    assert named(tmp_path, "video-file", "a.gif") == [("image", "a.gif")]
+    kinds = {"a.html": "text", "a.gif": "image", "a.webm": "video"}
+    text, picture, film = (media._content(Medium(kind, folder / name, 5)) for name, kind in kinds.items())
+    assert text == 'if a < b:\n  "ñ"' and picture.startswith("data:image/gif") and film.startswith("data:video/webm")
+
+
 class FakeRun:
     name, state, created_at = "swift-fox-3", "running", "2026-01-02T03:04:05Z"
     config = CONFIG | {"_wandb": {"x": 1}}
@@ -155,6 +182,32 @@ def without_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "none"))
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+
+
+@pytest.mark.xdist_group("wandb")
+def test_sessions_of_an_offline_run_are_one_run(offline_folder: Path, tmp_path: Path) -> None:
+    for name in ("offline-run-1", "offline-run-2"):
+        shutil.copytree(offline_folder, tmp_path / "wandb" / name)
+    (run,), notes = reading.read_all(reading.find([str(tmp_path / "wandb")])[0])
+    assert run.metrics.curves["eval/score"].step.tolist() == [100, 200, 300] and notes == []
+
+
+@pytest.mark.usefixtures("at_wandb")
+def test_a_run_that_is_here_does_not_count_again_as_one_at_wandb(tmp_path: Path) -> None:
+    local = make_run(tmp_path)
+    local.info["wandb_id"] = "abc"
+    local.save_config()
+    (run,), notes = reading.read_all(["me/atari/abc", local.path])
+    assert run.origin == "local" and notes == [f"passed over swift-fox-3 (W&B): it is {local.name}, which is here"]
+
+
+@pytest.mark.usefixtures("at_wandb")
+def test_a_run_that_wandb_does_not_give_is_left_out_of_the_report_of_the_others(tmp_path: Path) -> None:
+    local = make_run(tmp_path)
+    (run,), (note,) = reading.read_all(["me/atari/xyz", local.path])
+    assert run.name == local.name and note.startswith("passed over me/atari/xyz: cannot pull me/atari/xyz from W&B")
+    with pytest.raises(RunError, match="cannot pull me/atari/xyz"):
+        reading.read_all(["me/atari/xyz"])
 
 
 def test_a_run_of_another_program_has_wandb_s_own_steps() -> None:
@@ -255,3 +308,24 @@ def test_a_saved_report_prints_its_address(
 def test_a_project_that_is_none_is_refused(report: build.Report, wrong: str) -> None:
     with pytest.raises(ConfigError, match="--wandb-project"):
         publish.publish(report, wrong)
+
+
+def test_runs_that_were_never_logged_are_no_report_at_wandb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb_workspaces")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    run = make_run(tmp_path, wandb="disabled")
+    assert publish.publish(build.build([reading.read_run(run.path)])) is None
+    assert capsys.readouterr().err == "wandb: no report at W&B: none of these runs was ever logged there\n"
+
+
+def test_every_session_that_was_not_uploaded_yet_is_named(tmp_path: Path) -> None:
+    run = reading.read_run(make_run(tmp_path).path)
+    assert run.path is not None
+    for session in (1, 2, 3):
+        folder = run.path / "wandb" / f"offline-run-{session}-{run.wandb_id}"
+        folder.mkdir(parents=True)
+        (folder / f"run-{run.wandb_id}.wandb").touch()
+    (folder / f"run-{run.wandb_id}.wandb.synced").touch()
+    assert [path.name[:13] for path in publish._not_uploaded(run)] == ["offline-run-1", "offline-run-2"]
