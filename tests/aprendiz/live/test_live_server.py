@@ -168,6 +168,34 @@ def test_other_names_for_this_machine_get_nothing():
         assert get(address, "/socket", **upgrade).status == 101
 
 
+@pytest.mark.parametrize("nonsense", ["[", "[::1", "[x]:1"])
+def test_names_that_are_no_addresses_are_refused(nonsense):
+    with serving([CounterView()]) as address:
+        assert get(address, "/", host=nonsense).status == 403
+        with pytest.raises(Exception, match="403"), viewer(address, origin=f"http://{nonsense}"):
+            pass
+
+
+def test_under_a_name_of_this_machine_alone_the_page_answers_to_that_name_and_to_no_other(monkeypatch):
+    real = socket.getaddrinfo
+
+    def known(host: Any, *more: Any, **named: Any) -> Any:
+        return real("127.0.0.1" if host == "My-Machine" else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+    with serving([CounterView()], host="My-Machine") as address:
+        assert get(address, "/", host="my-machine:1").status == 200
+        assert get(address, "/", host=address).status == 200
+        assert get(address, "/", host="elsewhere.example").status == 403
+
+
+def test_pages_elsewhere_may_neither_frame_the_page_nor_show_its_files():
+    with serving([CounterView()]) as address:
+        headers = get(address, "/").headers
+    assert "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*" in headers["content-security-policy"]
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+
+
 @pytest.mark.parametrize(
     "path", ["/files/0/config.json", "/files/0/../../etc/passwd", "/files/7/a", "/page/../view.py"]
 )
