@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,10 @@ IN_FLIGHT = 2
 """Messages under way to one viewer."""
 HEARTBEAT_SECONDS = 2.0
 """A page that hears nothing for much longer than this says that it is disconnected."""
+STUCK_SECONDS = 120.0
+"""A viewer that takes nothing of a message for so long counts as gone, though its connection still stands."""
+MOST_REQUEST_BYTES = 65_536
+"""Of one message from a page, which says that it has drawn, or which keys are held."""
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain; charset=utf-8"}
 """Of files whose type systems disagree on; browsers run no script of another."""
@@ -100,6 +104,7 @@ def _config(uvicorn: Any, app: Starlette) -> Any:
         app,
         log_level="warning",
         ws_per_message_deflate=False,  # pictures are compressed already
+        ws_max_size=MOST_REQUEST_BYTES,
         timeout_graceful_shutdown=1,
     )
 
@@ -254,9 +259,10 @@ class Room:
             self._count()
             listening = asyncio.create_task(self._listen(number, viewer))
             listening.add_done_callback(lambda _: viewer.wake.set())
-            await self._send(viewer, listening)
+            async with asyncio.timeout(None) as viewer.patience:
+                await self._send(viewer, listening)
         except (WebSocketDisconnect, RuntimeError, OSError):
-            pass  # it is gone; starlette says so in several ways
+            pass  # it is gone, or stuck; starlette says so in several ways
         finally:
             if listening is not None:
                 listening.cancel()
@@ -287,22 +293,22 @@ class Room:
             if message is not None:
                 data = message.packed()
                 viewer.in_flight += 1
-                viewer.last_sent = time.monotonic()
-                await viewer.websocket.send_bytes(data)
+                await viewer.send(viewer.websocket.send_bytes(data))
             elif time.monotonic() - viewer.last_sent >= HEARTBEAT_SECONDS:
-                viewer.last_sent = time.monotonic()
-                await viewer.websocket.send_json({"type": "alive"})
+                await viewer.send(viewer.websocket.send_json({"type": "alive"}))
             else:
                 await viewer.wake.wait()
 
     async def _beat(self) -> None:
-        """Wake whom nothing was sent to for long. One clock for all: a timeout of each viewer, set anew with every
-        message, would cost as much as the messages."""
+        """Wake whom nothing was sent to for long, and let go of who is stuck. One clock for all: a timeout of each
+        viewer, set anew with every message, would cost as much as the messages."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS / 4)
-            late = time.monotonic() - HEARTBEAT_SECONDS
+            now = time.monotonic()
             for viewer in self._viewers.values():
-                if viewer.last_sent <= late:
+                if viewer.is_sending and viewer.last_sent <= now - STUCK_SECONDS:
+                    viewer.let_go()
+                elif viewer.last_sent <= now - HEARTBEAT_SECONDS:
                     viewer.wake.set()
 
     async def _listen(self, number: int, viewer: _Viewer) -> None:
@@ -341,5 +347,20 @@ class _Viewer:
         self.wake = asyncio.Event()
         self.in_flight = 0
         self.last_sent = time.monotonic()
+        self.is_sending = False
+        self.patience: asyncio.Timeout | None = None
+        """Around all that is sent to it; without an end until it is stuck."""
         self.seen: dict[int, int] = {}
         """Number of the newest message that was sent, by stream."""
+
+    async def send(self, message: Awaitable[None]) -> None:
+        self.last_sent, self.is_sending = time.monotonic(), True
+        try:
+            await message
+        finally:
+            self.is_sending = False
+
+    def let_go(self) -> None:
+        """Give up on what is being sent: TimeoutError where it is waited for."""
+        if self.patience is not None:
+            self.patience.reschedule(asyncio.get_running_loop().time())

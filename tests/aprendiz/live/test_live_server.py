@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 client = pytest.importorskip("websockets.sync.client")
+ConnectionClosed = pytest.importorskip("websockets.exceptions").ConnectionClosed
 
 from aprendiz.errors import ConfigError  # noqa: E402
 from aprendiz.live.server import bind, serve, serving  # noqa: E402
@@ -142,6 +143,29 @@ def test_nonsense_from_a_viewer_ends_nothing(nonsense):
     with serving([view]) as address, viewer(address) as one:
         one.send(nonsense)
         ask(one, "pause")
+        eventually(lambda: view.requests == [(0, "pause")])
+
+
+def test_a_viewer_that_takes_nothing_any_more_counts_as_gone(monkeypatch):
+    monkeypatch.setattr("aprendiz.live.server.STUCK_SECONDS", 0.5)
+    view = CounterView()
+    words = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    words.append(f"Sec-WebSocket-Key: {'A' * 22}==")
+    with serving([view]) as address, socket.create_connection(address.split(":")) as silent:  # type: ignore[arg-type]
+        silent.sendall("\r\n".join(["GET /socket HTTP/1.1", f"Host: {address}", *words, "", ""]).encode())
+        eventually(lambda: view.viewers == [1])
+        view.publish(1, bytes(50_000_000))  # more than all buffers on the way hold
+        eventually(lambda: view.left == [0] and view.viewers == [1, 0])
+
+
+def test_a_request_that_is_far_too_long_ends_its_own_connection():
+    view = CounterView()
+    with serving([view]) as address, viewer(address) as other:
+        with viewer(address) as one, pytest.raises(ConnectionClosed):
+            one.send("x" * 1_000_000)
+            while True:
+                one.recv(timeout=20)
+        ask(other, "pause")
         eventually(lambda: view.requests == [(0, "pause")])
 
 
