@@ -291,9 +291,9 @@ class Room:
                     message = newest
                     break
             if message is not None:
-                data = message.packed()
-                viewer.in_flight += 1
-                await viewer.send(viewer.websocket.send_bytes(data))
+                if data := message.packed():
+                    viewer.in_flight += 1
+                    await viewer.send(viewer.websocket.send_bytes(data))
             elif time.monotonic() - viewer.last_sent >= HEARTBEAT_SECONDS:
                 await viewer.send(viewer.websocket.send_json({"type": "alive"}))
             else:

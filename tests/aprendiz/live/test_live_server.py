@@ -116,6 +116,22 @@ def test_without_viewers_nothing_is_made():
     assert view.encoded == 0
 
 
+def test_a_message_that_cannot_be_made_is_passed_over_and_complained_of_once(capfd):
+    view = CounterView()
+    tried = []
+
+    def broken() -> Any:
+        tried.append(len(tried))
+        raise ZeroDivisionError("a mistake of the view's")
+
+    with serving([view]) as address, viewer(address) as one, viewer(address) as other:
+        view.streams["number"].publish(broken)
+        eventually(lambda: tried)
+        view.publish(2)
+        assert next_message(one)["number"] == next_message(other)["number"] == 2
+    assert tried == [0] and capfd.readouterr().err.count("a mistake of the view's") == 1
+
+
 def test_views_hear_how_many_look_on_and_who_left():
     view = CounterView()
     with serving([view]) as address:
