@@ -32,6 +32,12 @@ class Curve:
                 self._every *= 2
         self._count += 1
 
+    @property
+    def last_step(self) -> int:
+        """Of the last point that was added, shown or not."""
+        assert self._last is not None, "a curve has points"
+        return self._last[0]
+
     def shown(self) -> list[tuple[int, float, float]]:
         """The points, and the last one in any case."""
         if self._last is None or (self.points and self.points[-1] == self._last):
