@@ -98,6 +98,7 @@ class GameView(View):
         self._saved: SavedAgent | None = None
         self._ready: queue.Queue[BaseException | None] = queue.Queue()
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
 
     # ---------------------------------------------------------------- for the server
 
@@ -113,6 +114,7 @@ class GameView(View):
             raise failure
 
     def stop(self) -> None:
+        self._stopped.set()
         if hasattr(self, "controls"):
             self.controls.end()
         if self._thread is not None:
@@ -154,6 +156,8 @@ class GameView(View):
             self._close()
             self._ready.put(error)
             return
+        if self._stopped.is_set():  # before there were controls to say so
+            self.controls.end()
         self._ready.put(None)
         try:
             if self._wait_for_agent():

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 from agents.core import Purpose
 from agents.live import GameOptions, GameView
 from agents.play import game_seeds
-from agents.saved import load_saved
+from agents.saved import load_saved, make_env_of
 from agents.video import moments
 from agents.watch import command
 from aprendiz.errors import AprendizError, RunError
@@ -250,6 +251,27 @@ def test_a_run_that_is_trained_is_waited_for_until_it_has_a_checkpoint(tmp_path)
         run.save(50, state)
         eventually(lambda: view.streams["moment"].newest)
     view.stop()
+
+
+def test_a_game_that_is_stopped_while_it_is_made_ends(tmp_path, monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(run: Run) -> Any:
+        began.set()
+        go_on.wait(60)
+        return make_env_of(run)
+
+    monkeypatch.setattr("agents.live.make_env_of", slow)
+    view = GameView(make_run(tmp_path, "gridworld", "q-learning"), GameOptions())
+    starting, stopping = (threading.Thread(target=one, daemon=True) for one in (view.start, view.stop))
+    starting.start()
+    assert began.wait(60)
+    stopping.start()
+    time.sleep(0.2)  # it has looked for what there is to end, and waits
+    go_on.set()
+    stopping.join(60)
+    starting.join(60)
+    assert not stopping.is_alive() and not starting.is_alive()
 
 
 def test_a_run_without_checkpoints_that_nobody_trains_is_one_line(tmp_path):
