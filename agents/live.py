@@ -238,8 +238,7 @@ class GameView(View):
         if self.spec.observation_kind == "image" and ("q_values" in thought or "value" in thought):
             overlays += ["gradient"] if can_gradient(saved.agent, observation) else []
             overlays += ["perturbation"]
-        self.controls.overlays = tuple(overlays)
-        self._publish_controls()
+        self.controls.offer(tuple(overlays))
         which = f"checkpoint {saved.which}" if isinstance(saved.which, str) else "checkpoint"
         self._notice(f"{which}, {saved.step:,} steps of training")
         table = table_words(saved)
@@ -271,11 +270,9 @@ class GameView(View):
             if answer != "go":
                 return
             keys = controls.keys()
-            pressed = None
-            if keys is not None and why != "forced":
-                by_hand = self.controller.action(keys)
-                action = pressed = greedy if by_hand is None else by_hand
-                why = "by hand"
+            pressed = None if keys is None or why == "forced" else self.controller.action(keys)
+            if pressed is not None:
+                action, why = pressed, "by hand"
             step = env.step(np.asarray(action)[None])
             step_number += 1
             self.decisions += 1
@@ -346,8 +343,8 @@ class GameView(View):
         return self._overlay  # in between the last one stands
 
     def _publish_controls(self) -> None:
-        state = self.controls.state()
-        self.streams["controls"].publish(lambda: ({"controls": state}, []))
+        # As they are when they are sent: of two threads that publish them, the later one may have looked first.
+        self.streams["controls"].publish(lambda: ({"controls": self.controls.state()}, []))
 
     def _notice(self, text: str) -> None:
         self.streams["notice"].publish(lambda: ({"notice": text}, []))

@@ -188,6 +188,21 @@ def test_keys_play_while_somebody_drives_and_the_agent_goes_on_afterwards(watch)
     assert watched.step()["why"] == "greedy"
 
 
+def test_a_step_without_a_key_is_the_agent_s_and_said_to_be(watch):
+    watched = watch("gridworld", "q-learning", explore=0.0, time_limit_steps=1)
+    agent_would = watched.now()["action"]
+    watched.ask("drive", True)
+    words = watched.step()
+    assert words["ended"] and (words["why"], words["action"]) == ("greedy", agent_would)
+
+
+def test_settings_are_sent_as_they_are_when_they_are_sent(watch):
+    watched = watch("gridworld", "q-learning")
+    watched.view._publish_controls()
+    watched.view.controls.explore = 0.75  # by another thread, which has not published it yet, or has lost the race to
+    assert watched.content("controls")[0]["controls"]["explore"] == 0.75
+
+
 def test_epsilon_takes_effect_at_the_next_decision(watch):
     watched = watch("cartpole", "dqn", explore=0.0)
     watched.ask("explore", 1.0)
