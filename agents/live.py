@@ -129,7 +129,6 @@ class GameView(View):
             "continuous": spec.continuous,
             "bounds": _bounds(spec) if spec.continuous else None,
             "observation": spec.observation_kind,
-            "frames": spec.frame_stack,
             "states": states,
             "saliency_on": "frames" if spec.protocol.get("view") == "partial" else "game",
             "numbers": list(self._number_names),
@@ -312,12 +311,16 @@ class GameView(View):
         self.history.append((self.decisions, words["value"], shown.game))
         picture, observation = shown.picture(), shown.observation
         saliency = self._saliency(shown, now)
-        kind, frames = self.spec.observation_kind, self.spec.frame_stack
+        kind, stack = self.spec.observation_kind, self.spec.frame_stack
+        if kind == "image":
+            assert self._saved is not None
+            stack = stack if len(observation) % stack == 0 else 1
+            words["frames"] = self._saved.agent.frames_read(stack)
 
         def make() -> Content:
             blobs = [encode(picture)]
             if kind == "image":
-                blobs.append(encode_exactly(frames_side_by_side(observation, frames)))
+                blobs.append(encode_exactly(frames_side_by_side(observation, stack, words["frames"])))
             elif kind == "vector":
                 words["numbers"] = [finite(value) for value in np.ravel(observation)]
             else:

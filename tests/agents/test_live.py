@@ -175,6 +175,14 @@ def test_an_agent_with_a_memory_is_perturbed_with_what_it_remembers(watch):
     assert watched.again("overlay", "perturbation")[0]["saliency"]
 
 
+def test_of_an_agent_that_reads_one_frame_at_a_time_one_frame_is_shown(watch):
+    pytest.importorskip("ale_py")
+    watched = watch("breakout", "drqn")
+    words, blobs = watched.content()
+    shown = np.asarray(Image.open(io.BytesIO(blobs[1])))
+    assert words["frames"] == load_saved(watched.view.run).agent.config.frames == 1 and shown.shape == (84, 84)
+
+
 def test_keys_play_while_somebody_drives_and_the_agent_goes_on_afterwards(watch):
     watched = watch("frozen-lake", "q-learning", explore=0.0, is_slippery=False)
     watched.ask("drive", True)
