@@ -18,6 +18,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("playwright.sync_api")
 
 from agents.live import GameOptions, GameView  # noqa: E402
+from agents.video import write_mp4  # noqa: E402
 from aprendiz.live.server import serving  # noqa: E402
 from aprendiz.live.training import TrainingView  # noqa: E402
 from tests.agents.live_browser import MARKS, begin_anew  # noqa: E402
@@ -255,6 +256,17 @@ def test_curves_and_pictures_of_a_training_run_appear_as_they_are_written(tmp_pa
         page.wait_for_function("() => / at 0 steps/.test(document.querySelector('.charts output').textContent)")
         Image.new("RGB", (8, 8), "red").save(run.samples / "images-1.png")
         page.wait_for_function("() => document.querySelector('.media img')?.naturalWidth === 8")
+
+
+def test_the_newest_video_of_a_training_run_plays_and_gives_way_to_a_newer_one(tmp_path, visit):
+    run = make_run(tmp_path, "gridworld", "q-learning")
+    with run.lock(), serving([TrainingView(run)]) as address:
+        page = visit(address)
+        for number, side in enumerate((64, 96)):
+            write_mp4(run.videos / f"step-{number}.mp4", iter([(np.full((side, side, 3), 90, np.uint8), 30)]), 15)
+            page.wait_for_function("side => document.querySelector('.media video')?.videoWidth === side", arg=side)
+            page.wait_for_function("() => document.querySelector('.media video').currentTime > 0.1")
+        assert page.locator(".media video").count() == 1
 
 
 def test_a_killed_server_is_said_and_the_page_recovers(tmp_path, visit):
