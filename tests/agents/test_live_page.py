@@ -17,13 +17,13 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("playwright.sync_api")
 
-from agents.live import GameOptions, GameView  # noqa: E402
-from agents.video import write_mp4  # noqa: E402
-from aprendiz.live.server import serving  # noqa: E402
-from aprendiz.live.training import TrainingView  # noqa: E402
-from tests.agents.live_browser import MARKS, begin_anew  # noqa: E402
-from tests.agents.saved_runs import make_run  # noqa: E402
-from tests.aprendiz.live.serving import eventually  # noqa: E402
+from agents.live import GameOptions, GameView
+from agents.video import write_mp4
+from aprendiz.live.server import serving
+from aprendiz.live.training import TrainingView
+from tests.agents.live_browser import MARKS, begin_anew
+from tests.agents.saved_runs import make_run
+from tests.aprendiz.live.serving import eventually
 
 pytestmark = MARKS
 
