@@ -108,6 +108,10 @@ class Agent:
         NotImplementedError where it has none to show."""
         raise NotImplementedError
 
+    def frames_read(self, stack: int) -> int:
+        """How many of the frames of a stack it reads at a time, the newest ones; for watching."""
+        return stack
+
     def player(self, count: int) -> Player:
         """What plays `count` games with it, for evaluating and watching. Agents that remember more of a game than they
         are shown give a player of their own; to them `act` and `inspect` show the first observations of games."""

@@ -330,6 +330,9 @@ class DRQN(Agent):
         """`q_values` [N, A] of the first observations of games; `player` knows what came before."""
         return {"q_values": self.step(observations, self.start_state(len(observations)))[0]}
 
+    def frames_read(self, stack: int) -> int:
+        return min(stack, self.config.frames or stack)
+
     def player(self, count: int) -> Player:
         return RecurrentPlayer(self, count)
 

@@ -98,6 +98,7 @@ class GameView(View):
         self._saved: SavedAgent | None = None
         self._ready: queue.Queue[BaseException | None] = queue.Queue()
         self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
 
     # ---------------------------------------------------------------- for the server
 
@@ -113,6 +114,7 @@ class GameView(View):
             raise failure
 
     def stop(self) -> None:
+        self._stopped.set()
         if hasattr(self, "controls"):
             self.controls.end()
         if self._thread is not None:
@@ -127,7 +129,6 @@ class GameView(View):
             "continuous": spec.continuous,
             "bounds": _bounds(spec) if spec.continuous else None,
             "observation": spec.observation_kind,
-            "frames": spec.frame_stack,
             "states": states,
             "saliency_on": "frames" if spec.protocol.get("view") == "partial" else "game",
             "numbers": list(self._number_names),
@@ -154,6 +155,8 @@ class GameView(View):
             self._close()
             self._ready.put(error)
             return
+        if self._stopped.is_set():  # before there were controls to say so
+            self.controls.end()
         self._ready.put(None)
         try:
             if self._wait_for_agent():
@@ -234,8 +237,7 @@ class GameView(View):
         if self.spec.observation_kind == "image" and ("q_values" in thought or "value" in thought):
             overlays += ["gradient"] if can_gradient(saved.agent, observation) else []
             overlays += ["perturbation"]
-        self.controls.overlays = tuple(overlays)
-        self._publish_controls()
+        self.controls.offer(tuple(overlays))
         which = f"checkpoint {saved.which}" if isinstance(saved.which, str) else "checkpoint"
         self._notice(f"{which}, {saved.step:,} steps of training")
         table = table_words(saved)
@@ -267,11 +269,9 @@ class GameView(View):
             if answer != "go":
                 return
             keys = controls.keys()
-            pressed = None
-            if keys is not None and why != "forced":
-                by_hand = self.controller.action(keys)
-                action = pressed = greedy if by_hand is None else by_hand
-                why = "by hand"
+            pressed = None if keys is None or why == "forced" else self.controller.action(keys)
+            if pressed is not None:
+                action, why = pressed, "by hand"
             step = env.step(np.asarray(action)[None])
             step_number += 1
             self.decisions += 1
@@ -311,12 +311,16 @@ class GameView(View):
         self.history.append((self.decisions, words["value"], shown.game))
         picture, observation = shown.picture(), shown.observation
         saliency = self._saliency(shown, now)
-        kind, frames = self.spec.observation_kind, self.spec.frame_stack
+        kind, stack = self.spec.observation_kind, self.spec.frame_stack
+        if kind == "image":
+            assert self._saved is not None
+            stack = stack if len(observation) % stack == 0 else 1
+            words["frames"] = self._saved.agent.frames_read(stack)
 
         def make() -> Content:
             blobs = [encode(picture)]
             if kind == "image":
-                blobs.append(encode_exactly(frames_side_by_side(observation, frames)))
+                blobs.append(encode_exactly(frames_side_by_side(observation, stack, words["frames"])))
             elif kind == "vector":
                 words["numbers"] = [finite(value) for value in np.ravel(observation)]
             else:
@@ -342,8 +346,8 @@ class GameView(View):
         return self._overlay  # in between the last one stands
 
     def _publish_controls(self) -> None:
-        state = self.controls.state()
-        self.streams["controls"].publish(lambda: ({"controls": state}, []))
+        # As they are when they are sent: of two threads that publish them, the later one may have looked first.
+        self.streams["controls"].publish(lambda: ({"controls": self.controls.state()}, []))
 
     def _notice(self, text: str) -> None:
         self.streams["notice"].publish(lambda: ({"notice": text}, []))

@@ -121,6 +121,14 @@ class Controls:
 
     # ---------------------------------------------------------------- for who plays
 
+    def offer(self, overlays: tuple[str, ...]) -> None:
+        """Which overlays there are from now on; one that is gone is off."""
+        with self._condition:
+            self.overlays = overlays
+            if self.overlay not in overlays:
+                self.overlay = "off"
+        self._changed()
+
     @property
     def ended(self) -> bool:
         return self._ended

@@ -43,13 +43,13 @@ def encode_exactly(picture: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def frames_side_by_side(observation: NDArray[np.uint8], frames: int) -> NDArray[np.uint8]:
-    """[C, H, W] of stacked frames to one picture [H, frames * W], or [H, frames * W, 3] in colour; newest right.
+def frames_side_by_side(observation: NDArray[np.uint8], stack: int, read: int) -> NDArray[np.uint8]:
+    """The newest `read` frames of [C, H, W], a stack of `stack` frames, as one picture [H, read * W], or
+    [H, read * W, 3] in colour; newest right.
 
     Grey where a frame has one channel; of others three channels are shown, or the first.
     """
-    frames = frames if frames and len(observation) % frames == 0 else 1
-    split = np.split(observation, frames)  # frames of [C / frames, H, W]
+    split = np.split(observation, stack)[-read:]  # frames of [C / stack, H, W]
     colours = len(split[0]) in (3, 4)
     return np.concatenate([one[:3].transpose(1, 2, 0) if colours else one[0] for one in split], axis=1)
 

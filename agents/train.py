@@ -56,7 +56,8 @@ class TrainOptions:
     save_replay: bool = True
     """Keep the replay memory in checkpoints, so that resuming is exact; without it, it is filled anew."""
     video: bool = True
-    """Film a game of the best checkpoint when training ends."""
+    """Film a game of the best checkpoint when training ends; in a long training now and then also of the agent that was
+    just evaluated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,8 @@ class ResumeOptions:
     wandb: Optional[Literal["online", "offline", "disabled"]] = None  # noqa: UP045
     """Weights & Biases, as before unless given."""
     video: bool = True
-    """Film a game of the best checkpoint when training ends."""
+    """Film a game of the best checkpoint when training ends; in a long training now and then also of the agent that was
+    just evaluated."""
 
 
 COMMAND = TrainCommand(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import envs
 from agents import AGENTS
 from agents.core import Agent, Purpose
+from agents.films import Films
 from agents.play import game_seeds, play_games
-from agents.saved import make_env_of, new_agent, open_agent
+from agents.saved import make_env_of, new_agent
 from aprendiz import session
 from aprendiz.config import to_json
 from aprendiz.device import available_memory, choose_device
@@ -150,13 +150,16 @@ def _train(
     make_env = make_env_of(run)
     evaluation = config["evaluation"]
     seeds = game_seeds(run.seed, evaluation["games"], Purpose.SELECTION)
+    films = Films(run, make_env, explore=EVALUATION_EXPLORE) if video else None
 
     def evaluate(env_steps: int) -> dict[str, float]:
         games = play_games(agent, make_env, seeds, explore=evaluation["explore"])
+        if films is not None:
+            films.on_the_way(agent, env_steps)
         return {"score": float(games.scores.mean()), "length": float(games.lengths.mean())}
 
     def finish(result: TrainResult) -> None:
-        _finish(run, result, make_env, video and result.reason in ("finished", "clock"))
+        _finish(run, result, films)
 
     def advice() -> str:
         rate = config["agent"]["hyperparameters"].get("learning_rate")
@@ -167,13 +170,13 @@ def _train(
     )
 
 
-def _finish(run: Run, result: TrainResult, make_env: Callable[..., Env], video: bool) -> None:
+def _finish(run: Run, result: TrainResult, films: Films | None) -> None:
     state = result.state
     session.print_pace(run, state, UNIT)
     if state.best_units is not None:
         print(f"best checkpoint: step {state.best_units:,}, mean score {state.best_score:.1f} on its selection games")
-    if video:
-        _film(run, make_env)
+    if films is not None and result.reason in ("finished", "clock"):
+        films.of_the_best()
     if run.tracker is not None:
         run.tracker.summary(session.summary_of(state, UNIT))
     if result.reason in ("finished", "clock"):
@@ -181,29 +184,6 @@ def _finish(run: Run, result: TrainResult, make_env: Callable[..., Env], video: 
         print(f"watch it:    python -m agents.watch {run.name}")
     else:
         print(f"stopped by {result.reason}; go on with: python -m agents.train --resume {run.name}")
-
-
-def _film(run: Run, make_env: Callable[..., Env]) -> None:
-    """A game of the best checkpoint, for the run's folder and for W&B. A film that fails spoils no training."""
-    from agents.video import record_video
-
-    step = run.best_step() or run.steps()[-1]
-    try:
-        path = record_video(
-            open_agent(run, step, device="cpu"),
-            make_env,
-            run.videos / f"step-{step:012d}.mp4",
-            seed=run.seed,
-            explore=EVALUATION_EXPLORE,
-            max_steps=2_000,
-            title=run.task,
-        )
-    except Exception as error:  # whatever a third party's environment raises when it draws
-        print(f"no video: {type(error).__name__}: {error}", file=sys.stderr)
-        return
-    print(f"video: {path}")
-    if run.tracker is not None:
-        run.tracker.video("eval/video", path, step)
 
 
 def _announce(run: Run, config: dict[str, Any], rate: float) -> None:

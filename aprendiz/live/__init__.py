@@ -5,6 +5,7 @@
     training.py    a view of any family's run while it is trained, read from its folder
     tail.py        metrics.jsonl, read as it grows
     server.py      the page, its files and its sockets
+    names.py       who may ask for it
     page/          HTML, CSS and JavaScript, all our own: nothing is loaded from elsewhere
 
 Knows no family. A family writes views of its own (agents/live.py: a game) and hands them to `server.serve`.

@@ -17,12 +17,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from aprendiz.errors import ConfigError
+from aprendiz.live.names import is_own, is_same_site, own_names
 from aprendiz.live.view import RefusedError, View
 
 if TYPE_CHECKING:
@@ -38,10 +38,17 @@ IN_FLIGHT = 2
 """Messages under way to one viewer."""
 HEARTBEAT_SECONDS = 2.0
 """A page that hears nothing for much longer than this says that it is disconnected."""
+STUCK_SECONDS = 120.0
+"""A viewer that takes nothing of a message for so long counts as gone, though its connection still stands."""
+MOST_REQUEST_BYTES = 65_536
+"""Of one message from a page, which says that it has drawn, or which keys are held."""
 PAGE = Path(__file__).parent / "page"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain; charset=utf-8"}
 """Of files whose type systems disagree on; browsers run no script of another."""
-_POLICY = "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'"
+_POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
+    "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*"  # notebooks; elsewhere its buttons could be hidden
+)
 
 
 def serve(views: Sequence[View], *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, title: str = "") -> None:
@@ -53,7 +60,7 @@ def serve(views: Sequence[View], *, host: str = DEFAULT_HOST, port: int = DEFAUL
     uvicorn = require_extra()
     listening = bind(host, port)
     with listening:
-        app = make_app(views, title=title, host=host)
+        app = make_app(views, title=title, names=own_names(host, listening))
         with started(views):
             print(f"{title or 'live'}: http://{_reachable(listening)}/   (Ctrl-C ends it)", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
@@ -79,7 +86,8 @@ def serving(views: Sequence[View], *, host: str = DEFAULT_HOST, port: int = 0, t
     """
     uvicorn = require_extra()
     with bind(host, port) as listening, started(views):
-        server = uvicorn.Server(_config(uvicorn, make_app(views, title=title, host=host)))
+        app = make_app(views, title=title, names=own_names(host, listening))
+        server = uvicorn.Server(_config(uvicorn, app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="live page", daemon=True)
         thread.start()
         try:
@@ -96,6 +104,7 @@ def _config(uvicorn: Any, app: Starlette) -> Any:
         app,
         log_level="warning",
         ws_per_message_deflate=False,  # pictures are compressed already
+        ws_max_size=MOST_REQUEST_BYTES,
         timeout_graceful_shutdown=1,
     )
 
@@ -147,23 +156,26 @@ def bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def make_app(views: Sequence[View], *, title: str = "", host: str = DEFAULT_HOST) -> Starlette:
-    """The application. The views are started and stopped by whoever makes them."""
+def make_app(views: Sequence[View], *, title: str = "", names: frozenset[str] | None = frozenset()) -> Starlette:
+    """The application. The views are started and stopped by whoever makes them.
+
+    names: what it may be asked for as, beside this machine's own addresses; None is anything, as of `own_names`.
+    """
     from starlette.applications import Starlette
     from starlette.responses import FileResponse, PlainTextResponse
     from starlette.routing import Route, WebSocketRoute
 
     room = Room(views, title)
-    only_own_names = _is_loopback(host)
     page_files = {path.name: path for path in PAGE.iterdir() if path.is_file()}
 
     def answer(request: Request, path: Path | None) -> Response:
-        if only_own_names and not _names_this_machine(request.headers.get("host", "")):
+        if not is_own(request.headers.get("host", ""), names):
             return PlainTextResponse("this page answers to this machine's own names only", 403)
         if path is None:
             return PlainTextResponse("no such file", 404)
         # A browser asks each time whether it is still the same: another version may have this address tomorrow.
         headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
         return FileResponse(path, headers=headers, media_type=_TYPES.get(path.suffix))
 
     async def index(request: Request) -> Response:
@@ -178,7 +190,8 @@ def make_app(views: Sequence[View], *, title: str = "", host: str = DEFAULT_HOST
         return answer(request, files.get(request.path_params["name"]))
 
     async def connect(websocket: WebSocket) -> None:
-        if not _may_connect(websocket, only_own_names):
+        host, origin = websocket.headers.get("host", ""), websocket.headers.get("origin")
+        if not (is_own(host, names) and is_same_site(origin, host)):
             await websocket.close(1008, "another site's page may not connect")
             return
         await room.welcome(websocket)
@@ -198,26 +211,6 @@ def make_app(views: Sequence[View], *, title: str = "", host: str = DEFAULT_HOST
         ],
         lifespan=lifespan,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _names_this_machine(netloc: str) -> bool:
-    """Whether a Host header is one of the machine's own: any other name led here through somebody's name server."""
-    return _is_loopback(urlsplit(f"//{netloc}").hostname or "")
-
-
-def _may_connect(websocket: WebSocket, only_own_names: bool) -> bool:
-    """A browser says which page connects; that of another site may not. Programs say nothing, and may."""
-    host, origin = websocket.headers.get("host", ""), websocket.headers.get("origin")
-    if only_own_names and not _names_this_machine(host):
-        return False
-    return origin is None or urlsplit(origin).netloc == host
 
 
 class Room:
@@ -266,9 +259,10 @@ class Room:
             self._count()
             listening = asyncio.create_task(self._listen(number, viewer))
             listening.add_done_callback(lambda _: viewer.wake.set())
-            await self._send(viewer, listening)
+            async with asyncio.timeout(None) as viewer.patience:
+                await self._send(viewer, listening)
         except (WebSocketDisconnect, RuntimeError, OSError):
-            pass  # it is gone; starlette says so in several ways
+            pass  # it is gone, or stuck; starlette says so in several ways
         finally:
             if listening is not None:
                 listening.cancel()
@@ -297,24 +291,24 @@ class Room:
                     message = newest
                     break
             if message is not None:
-                data = message.packed()
-                viewer.in_flight += 1
-                viewer.last_sent = time.monotonic()
-                await viewer.websocket.send_bytes(data)
+                if data := message.packed():
+                    viewer.in_flight += 1
+                    await viewer.send(viewer.websocket.send_bytes(data))
             elif time.monotonic() - viewer.last_sent >= HEARTBEAT_SECONDS:
-                viewer.last_sent = time.monotonic()
-                await viewer.websocket.send_json({"type": "alive"})
+                await viewer.send(viewer.websocket.send_json({"type": "alive"}))
             else:
                 await viewer.wake.wait()
 
     async def _beat(self) -> None:
-        """Wake whom nothing was sent to for long. One clock for all: a timeout of each viewer, set anew with every
-        message, would cost as much as the messages."""
+        """Wake whom nothing was sent to for long, and let go of who is stuck. One clock for all: a timeout of each
+        viewer, set anew with every message, would cost as much as the messages."""
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS / 4)
-            late = time.monotonic() - HEARTBEAT_SECONDS
+            now = time.monotonic()
             for viewer in self._viewers.values():
-                if viewer.last_sent <= late:
+                if viewer.is_sending and viewer.last_sent <= now - STUCK_SECONDS:
+                    viewer.let_go()
+                elif viewer.last_sent <= now - HEARTBEAT_SECONDS:
                     viewer.wake.set()
 
     async def _listen(self, number: int, viewer: _Viewer) -> None:
@@ -353,5 +347,20 @@ class _Viewer:
         self.wake = asyncio.Event()
         self.in_flight = 0
         self.last_sent = time.monotonic()
+        self.is_sending = False
+        self.patience: asyncio.Timeout | None = None
+        """Around all that is sent to it; without an end until it is stuck."""
         self.seen: dict[int, int] = {}
         """Number of the newest message that was sent, by stream."""
+
+    async def send(self, message: Awaitable[None]) -> None:
+        self.last_sent, self.is_sending = time.monotonic(), True
+        try:
+            await message
+        finally:
+            self.is_sending = False
+
+    def let_go(self) -> None:
+        """Give up on what is being sent: TimeoutError where it is waited for."""
+        if self.patience is not None:
+            self.patience.reschedule(asyncio.get_running_loop().time())

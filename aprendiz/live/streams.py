@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,13 +26,17 @@ class Message:
         self._packed: bytes | None = None
 
     def packed(self) -> bytes:
-        """The bytes; made for the first who asks.
+        """The bytes; made for the first who asks. Empty where they cannot be made, which is complained of once.
 
         In the server's own thread: a moment of a game takes half a millisecond, and handing it to another thread and
         back takes as long again from the agent, with which all of them share Python's lock.
         """
         if self._packed is None:
-            self._packed = self._make()
+            try:
+                self._packed = self._make()
+            except Exception:  # a mistake of the view's: its viewers are not gone, and see the next message
+                traceback.print_exc()
+                self._packed = b""
         return self._packed
 
 

@@ -32,6 +32,12 @@ class Curve:
                 self._every *= 2
         self._count += 1
 
+    @property
+    def last_step(self) -> int:
+        """Of the last point that was added, shown or not."""
+        assert self._last is not None, "a curve has points"
+        return self._last[0]
+
     def shown(self) -> list[tuple[int, float, float]]:
         """The points, and the last one in any case."""
         if self._last is None or (self.points and self.points[-1] == self._last):
@@ -74,11 +80,24 @@ class MetricsTail:
     def _add(self, line: bytes) -> bool:
         try:
             found: Any = json.loads(line)
-            step, seconds = int(found["step"]), float(found["time"])
-        except (ValueError, TypeError, KeyError):
+            step, seconds = int(found["step"]), _finite(found["time"])
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return False
+        if seconds is None:
             return False
         for name, value in found.items():
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if "/" in name and is_number and name not in _LEFT_OUT:
-                self.curves.setdefault(name, Curve()).add(step, seconds, float(value))
+            number = _finite(value) if "/" in name and name not in _LEFT_OUT else None
+            if number is not None:
+                self.curves.setdefault(name, Curve()).add(step, seconds, number)
         return True
+
+
+def _finite(value: Any) -> float | None:
+    """A number that can be drawn; None of anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return None
+    return number if math.isfinite(number) else None

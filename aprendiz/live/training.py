@@ -97,7 +97,7 @@ class TrainingView(View):
         steps = self.run.steps()
         return {
             "state": state,
-            "step": max((curve.points[-1][0] for curve in self._tail.curves.values()), default=status.get("step")),
+            "step": max((curve.last_step for curve in self._tail.curves.values()), default=status.get("step")),
             "checkpoint": steps[-1] if steps else None,
             "best": self.run.best_step(),
             "score": status.get("score"),

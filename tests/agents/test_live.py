@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 from agents.core import Purpose
 from agents.live import GameOptions, GameView
 from agents.play import game_seeds
-from agents.saved import load_saved
+from agents.saved import load_saved, make_env_of
 from agents.video import moments
 from agents.watch import command
 from aprendiz.errors import AprendizError, RunError
@@ -174,6 +175,14 @@ def test_an_agent_with_a_memory_is_perturbed_with_what_it_remembers(watch):
     assert watched.again("overlay", "perturbation")[0]["saliency"]
 
 
+def test_of_an_agent_that_reads_one_frame_at_a_time_one_frame_is_shown(watch):
+    pytest.importorskip("ale_py")
+    watched = watch("breakout", "drqn")
+    words, blobs = watched.content()
+    shown = np.asarray(Image.open(io.BytesIO(blobs[1])))
+    assert words["frames"] == load_saved(watched.view.run).agent.config.frames == 1 and shown.shape == (84, 84)
+
+
 def test_keys_play_while_somebody_drives_and_the_agent_goes_on_afterwards(watch):
     watched = watch("frozen-lake", "q-learning", explore=0.0, is_slippery=False)
     watched.ask("drive", True)
@@ -185,6 +194,21 @@ def test_keys_play_while_somebody_drives_and_the_agent_goes_on_afterwards(watch)
     watched.ask("keys", [])
     watched.ask("drive", False)
     assert watched.step()["why"] == "greedy"
+
+
+def test_a_step_without_a_key_is_the_agent_s_and_said_to_be(watch):
+    watched = watch("gridworld", "q-learning", explore=0.0, time_limit_steps=1)
+    agent_would = watched.now()["action"]
+    watched.ask("drive", True)
+    words = watched.step()
+    assert words["ended"] and (words["why"], words["action"]) == ("greedy", agent_would)
+
+
+def test_settings_are_sent_as_they_are_when_they_are_sent(watch):
+    watched = watch("gridworld", "q-learning")
+    watched.view._publish_controls()
+    watched.view.controls.explore = 0.75  # by another thread, which has not published it yet, or has lost the race to
+    assert watched.content("controls")[0]["controls"]["explore"] == 0.75
 
 
 def test_epsilon_takes_effect_at_the_next_decision(watch):
@@ -250,6 +274,27 @@ def test_a_run_that_is_trained_is_waited_for_until_it_has_a_checkpoint(tmp_path)
         run.save(50, state)
         eventually(lambda: view.streams["moment"].newest)
     view.stop()
+
+
+def test_a_game_that_is_stopped_while_it_is_made_ends(tmp_path, monkeypatch):
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(run: Run) -> Any:
+        began.set()
+        go_on.wait(60)
+        return make_env_of(run)
+
+    monkeypatch.setattr("agents.live.make_env_of", slow)
+    view = GameView(make_run(tmp_path, "gridworld", "q-learning"), GameOptions())
+    starting, stopping = (threading.Thread(target=one, daemon=True) for one in (view.start, view.stop))
+    starting.start()
+    assert began.wait(60)
+    stopping.start()
+    time.sleep(0.2)  # it has looked for what there is to end, and waits
+    go_on.set()
+    stopping.join(60)
+    starting.join(60)
+    assert not stopping.is_alive() and not starting.is_alive()
 
 
 def test_a_run_without_checkpoints_that_nobody_trains_is_one_line(tmp_path):

@@ -161,6 +161,17 @@ def test_what_cannot_be_is_refused_in_words(what, value, words):
     assert made.explore == 0.1 and made.speed == 1.0 and made.overlay == "off"
 
 
+def test_an_overlay_that_the_next_agent_does_not_have_is_off():
+    told: list[dict] = []
+    made = controls(overlays=("off", "gradient", "perturbation"), changed=lambda: told.append(made.state()))
+    ask(made, "overlay", "gradient")
+    made.offer(("off", "perturbation"))
+    assert made.overlay == "off" and told[-1]["overlays"] == ["off", "perturbation"]
+    ask(made, "overlay", "perturbation")
+    made.offer(("off", "perturbation"))
+    assert made.overlay == "perturbation"
+
+
 def test_the_end_and_a_new_game_wake_who_waits():
     made = controls()
     ask(made, "pause", True)

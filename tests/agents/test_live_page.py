@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,53 +15,17 @@ import numpy as np
 import pytest
 
 pytest.importorskip("uvicorn")
-sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
-from agents.live import GameOptions, GameView  # noqa: E402
-from aprendiz.live.server import serving  # noqa: E402
-from aprendiz.live.training import TrainingView  # noqa: E402
-from tests.agents.saved_runs import make_run  # noqa: E402
-from tests.aprendiz.live.serving import eventually  # noqa: E402
+from agents.live import GameOptions, GameView
+from agents.video import write_mp4
+from aprendiz.live.server import serving
+from aprendiz.live.training import TrainingView
+from tests.agents.live_browser import MARKS, begin_anew
+from tests.agents.saved_runs import make_run
+from tests.aprendiz.live.serving import eventually
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = ("background-networking", "component-update", "sync", "gpu", "quic", "extensions")
-PATIENCE = 120_000
-"""Milliseconds: machines that test have other things to do."""
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
-    pytest.mark.xdist_group("browser"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--no-first-run", *(f"--disable-{what}" for what in QUIET)]
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser) -> Iterator[Any]:
-    """Opens pages; at the end none of them may have complained."""
-    contexts, complaints = [], []
-
-    def open_page(address: str) -> Any:
-        contexts.append(browser.new_context())
-        page = contexts[-1].new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(f"http://{address}/")
-        page.wait_for_selector('#connection[data-state="connected"]')
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [one for one in complaints if "ERR_CONNECTION" not in one and "WebSocket connection" not in one] == []
+pytestmark = MARKS
 
 
 @pytest.fixture
@@ -107,13 +70,6 @@ def settled(page: Any) -> int:
         if decision(page) == before:
             return before
         before = decision(page)
-
-
-def begin_anew(page: Any) -> None:
-    """Asks for the next game, and waits for it."""
-    game = page.inner_text(".of-game b")
-    page.click("button.next-game")
-    page.wait_for_function("game => document.querySelector('.of-game b').textContent !== game", arg=game)
 
 
 def paddle(page: Any) -> float:
@@ -258,22 +214,6 @@ def test_a_table_shows_where_the_game_stands(tmp_path, visit):
         page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(2).here")
 
 
-def test_keys_play_on_after_a_setting_was_chosen(tmp_path, visit):
-    run = make_run(tmp_path, "frozen-lake", "q-learning", is_slippery=False)
-    with serving([GameView(run, GameOptions(explore=0.0))]) as address:
-        page = visit(address)
-        page.click("button.take-over")
-        page.wait_for_selector(".view-game.driven")
-        page.select_option("select.speed", label="4")
-        begin_anew(page)
-        page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(1).here")
-        page.focus("select.speed")
-        page.select_option("select.speed", label="2")
-        page.keyboard.press("ArrowDown")
-        page.wait_for_selector(".tables tr:nth-child(2) td:nth-child(1).here")
-        assert page.input_value("select.speed") == "2"
-
-
 def test_agents_play_side_by_side_each_with_its_own_buttons(tmp_path, visit):
     views = [GameView(make_run(tmp_path, "cartpole", name), GameOptions(device="cpu")) for name in ("dqn", "iqn")]
     with serving(views) as address:
@@ -316,6 +256,17 @@ def test_curves_and_pictures_of_a_training_run_appear_as_they_are_written(tmp_pa
         page.wait_for_function("() => / at 0 steps/.test(document.querySelector('.charts output').textContent)")
         Image.new("RGB", (8, 8), "red").save(run.samples / "images-1.png")
         page.wait_for_function("() => document.querySelector('.media img')?.naturalWidth === 8")
+
+
+def test_the_newest_video_of_a_training_run_plays_and_gives_way_to_a_newer_one(tmp_path, visit):
+    run = make_run(tmp_path, "gridworld", "q-learning")
+    with run.lock(), serving([TrainingView(run)]) as address:
+        page = visit(address)
+        for number, side in enumerate((64, 96)):
+            write_mp4(run.videos / f"step-{number}.mp4", iter([(np.full((side, side, 3), 90, np.uint8), 30)]), 15)
+            page.wait_for_function("side => document.querySelector('.media video')?.videoWidth === side", arg=side)
+            page.wait_for_function("() => document.querySelector('.media video').currentTime > 0.1")
+        assert page.locator(".media video").count() == 1
 
 
 def test_a_killed_server_is_said_and_the_page_recovers(tmp_path, visit):

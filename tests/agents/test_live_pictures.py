@@ -36,15 +36,21 @@ def test_what_the_agent_sees_arrives_pixel_by_pixel(shape):
 
 def test_stacked_frames_stand_side_by_side_newest_right():
     stack = picture(4, 5, 6)
-    side = frames_side_by_side(stack, 4)
+    side = frames_side_by_side(stack, 4, 4)
     assert side.shape == (5, 24)
     for index in range(4):
         assert (side[:, 6 * index : 6 * index + 6] == stack[index]).all()
 
 
+def test_of_a_stack_only_the_frames_that_are_read_are_shown():
+    stack = picture(4, 5, 6)
+    assert (frames_side_by_side(stack, 4, 1) == stack[3]).all()
+    assert (frames_side_by_side(stack, 4, 2)[:, :6] == stack[2]).all()
+
+
 def test_stacks_in_colour_keep_their_colours():
     stack = picture(6, 5, 4)  # two frames of three colours
-    side = frames_side_by_side(stack, 2)
+    side = frames_side_by_side(stack, 2, 2)
     assert side.shape == (5, 8, 3) and (side[:, 4:, 1] == stack[4]).all()
 
 

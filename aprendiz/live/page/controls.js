@@ -11,7 +11,7 @@ export class Controls {
     this.card = card;
     this.control = control;
     this.you = you;
-    this.held = new Set();
+    this.held = new Map(); // names of keys by their places
     this.state = { paused: false, driver: null };
     this.root = element("div", "controls");
     this.root.setAttribute("role", "toolbar");
@@ -32,7 +32,7 @@ export class Controls {
     this.overlay.onchange = () => this.chose(this.overlay, "overlay", this.overlay.value);
     this.overlayLabel = this.label("saliency", this.overlay);
     this.keys = element("p", "keys");
-    for (const [keys, action] of description.keys) {
+    for (const [keys, action] of [...description.keys, ["Esc", "hand back"]]) {
       this.keys.append(element("kbd", "", keys), ` ${action}   `);
     }
     this.keys.hidden = true;
@@ -73,13 +73,14 @@ export class Controls {
     this.pause.setAttribute("aria-pressed", state.paused);
     this.speed.value = JSON.stringify(state.speed);
     if (document.activeElement !== this.explore) this.explore.value = state.explore;
-    this.epsilon.textContent = state.explore.toFixed(2);
+    this.epsilon.textContent = String(Number(state.explore.toPrecision(3)));
     if ([...this.overlay.options].map(({ value }) => value).join() !== state.overlays.join()) {
       this.overlay.replaceChildren(...state.overlays.map((name) => new Option(name, name)));
     }
     this.overlay.value = state.overlay;
     this.overlayLabel.hidden = state.overlays.length < 2;
     this.mine = state.driver === this.you;
+    if (!this.mine) this.held.clear(); // who hands back with a key held starts afresh the next time
     this.drive.textContent = this.mine ? "hand back" : state.driver === null ? "take over" : "somebody plays";
     this.drive.disabled = state.driver !== null && !this.mine;
     this.drive.setAttribute("aria-pressed", this.mine);
@@ -94,14 +95,20 @@ export class Controls {
   }
 
   key(event, down) {
-    if (!this.mine || event.ctrlKey || event.metaKey || event.altKey || IN_FORMS.has(event.target.tagName)) return;
-    if (event.key === "Tab" || event.key === "Escape") return;
-    event.preventDefault(); // arrows scroll otherwise
+    if (!this.mine) return;
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (down === this.held.has(name)) return; // it repeats
-    if (down) this.held.add(name);
-    else this.held.delete(name);
-    this.control("keys", [...this.held]);
+    const place = event.code || name; // a key that is let go may have another name by then, as with shift
+    if (!down) { // wherever that is, and whatever else is held
+      if (!this.held.delete(place)) return;
+      event.preventDefault();
+    } else {
+      if (event.ctrlKey || event.metaKey || event.altKey || IN_FORMS.has(event.target.tagName) || name === "Tab") return;
+      if (name === "Escape") return this.control("drive", false); // keys that play press no button
+      event.preventDefault(); // arrows scroll otherwise
+      if (this.held.has(place)) return; // it repeats
+      this.held.set(place, name);
+    }
+    this.control("keys", [...this.held.values()]);
   }
 
   release() {

@@ -42,6 +42,8 @@ export class Game {
     this.value = element("span", "value");
     valueHeading.append(this.value);
     this.chart = element("canvas", "chart");
+    this.chart.setAttribute("role", "img");
+    this.chart.setAttribute("aria-label", "value over time");
     const barsHeading = heading("");
     this.barsTitle = barsHeading.firstChild;
     this.why = element("span", "why");

@@ -6,15 +6,14 @@ const GAP = 4; // pixels between frames
 const BARS = 12; // numbers that are drawn as bars; more are one strip
 
 export class Seen {
-  constructor({ observation, frames, states, numbers }) {
+  constructor({ observation, states, numbers }) {
     this.root = element("div", "seen");
     const title = heading("what the agent sees");
-    const what = element("span");
+    const what = (this.what = element("span"));
     title.append(what);
     this.root.append(title);
     if (observation === "image") {
-      this.count = Math.max(frames, 1);
-      what.textContent = frames > 1 ? `${frames} frames, newest right` : "";
+      this.count = 1;
       this.frames = element("canvas", "frames");
       this.frames.setAttribute("role", "img");
       this.frames.setAttribute("aria-label", "what the agent sees");
@@ -33,12 +32,15 @@ export class Seen {
 
   // picture: frames side by side, of agents that see pictures.
   show(words, picture) {
-    if (this.frames) this.showFrames(picture);
+    if (this.frames) this.showFrames(picture, words.frames);
     else if (this.vector) this.vector.show(words.numbers);
     else this.state.textContent = `state ${words.state}`;
   }
 
-  showFrames(picture) {
+  // picture: so many frames side by side.
+  showFrames(picture, count) {
+    if (count !== this.count) this.what.textContent = count > 1 ? `${count} frames, newest right` : "";
+    this.count = count;
     const wide = picture.width / this.count;
     const size = { width: picture.width + GAP * (this.count - 1), height: picture.height };
     if (this.frames.width !== size.width || this.frames.height !== size.height) Object.assign(this.frames, size);

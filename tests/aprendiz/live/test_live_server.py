@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("uvicorn")
 pytest.importorskip("starlette")
 client = pytest.importorskip("websockets.sync.client")
+ConnectionClosed = pytest.importorskip("websockets.exceptions").ConnectionClosed
 
 from aprendiz.errors import ConfigError  # noqa: E402
 from aprendiz.live.server import bind, serve, serving  # noqa: E402
@@ -115,6 +116,22 @@ def test_without_viewers_nothing_is_made():
     assert view.encoded == 0
 
 
+def test_a_message_that_cannot_be_made_is_passed_over_and_complained_of_once(capfd):
+    view = CounterView()
+    tried = []
+
+    def broken() -> Any:
+        tried.append(len(tried))
+        raise ZeroDivisionError("a mistake of the view's")
+
+    with serving([view]) as address, viewer(address) as one, viewer(address) as other:
+        view.streams["number"].publish(broken)
+        eventually(lambda: tried)
+        view.publish(2)
+        assert next_message(one)["number"] == next_message(other)["number"] == 2
+    assert tried == [0] and capfd.readouterr().err.count("ZeroDivisionError: a mistake of the view's") == 1
+
+
 def test_views_hear_how_many_look_on_and_who_left():
     view = CounterView()
     with serving([view]) as address:
@@ -145,6 +162,32 @@ def test_nonsense_from_a_viewer_ends_nothing(nonsense):
         eventually(lambda: view.requests == [(0, "pause")])
 
 
+def test_a_viewer_that_takes_nothing_any_more_counts_as_gone(monkeypatch):
+    monkeypatch.setattr("aprendiz.live.server.STUCK_SECONDS", 0.5)
+    view = CounterView()
+    words = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+    words.append(f"Sec-WebSocket-Key: {'A' * 22}==")
+    with serving([view]) as address, socket.create_connection(address.split(":")) as silent:  # type: ignore[arg-type]
+        silent.sendall("\r\n".join(["GET /socket HTTP/1.1", f"Host: {address}", *words, "", ""]).encode())
+        eventually(lambda: view.viewers == [1])
+        view.publish(1, bytes(50_000_000))  # more than all buffers on the way hold
+        eventually(lambda: view.left == [0] and view.viewers == [1, 0])
+
+
+def test_a_request_that_is_far_too_long_ends_its_own_connection():
+    def ask_too_much(connection: Any) -> None:
+        connection.send("x" * 1_000_000)
+        while True:
+            connection.recv(timeout=20)
+
+    view = CounterView()
+    with serving([view]) as address, viewer(address) as other:
+        with viewer(address) as one, pytest.raises(ConnectionClosed):
+            ask_too_much(one)
+        ask(other, "pause")
+        eventually(lambda: view.requests == [(0, "pause")])
+
+
 def test_a_silent_server_says_that_it_is_alive():
     with serving([CounterView()]) as address, viewer(address) as one:
         assert json.loads(one.recv(timeout=20)) == {"type": "alive"}
@@ -166,6 +209,34 @@ def test_other_names_for_this_machine_get_nothing():
         upgrade["Sec-WebSocket-Key"] = "AAAAAAAAAAAAAAAAAAAAAA=="
         assert get(address, "/socket", host="elsewhere.example", **upgrade).status == 403
         assert get(address, "/socket", **upgrade).status == 101
+
+
+@pytest.mark.parametrize("nonsense", ["[", "[::1", "[x]:1"])
+def test_names_that_are_no_addresses_are_refused(nonsense):
+    with serving([CounterView()]) as address:
+        assert get(address, "/", host=nonsense).status == 403
+        with pytest.raises(Exception, match="403"), viewer(address, origin=f"http://{nonsense}"):
+            pass
+
+
+def test_under_a_name_of_this_machine_alone_the_page_answers_to_that_name_and_to_no_other(monkeypatch):
+    real = socket.getaddrinfo
+
+    def known(host: Any, *more: Any, **named: Any) -> Any:
+        return real("127.0.0.1" if host == "My-Machine" else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", known)
+    with serving([CounterView()], host="My-Machine") as address:
+        assert get(address, "/", host="my-machine:1").status == 200
+        assert get(address, "/", host=address).status == 200
+        assert get(address, "/", host="elsewhere.example").status == 403
+
+
+def test_pages_elsewhere_may_neither_frame_the_page_nor_show_its_files():
+    with serving([CounterView()]) as address:
+        headers = get(address, "/").headers
+    assert "frame-ancestors 'self' http://localhost:* http://127.0.0.1:*" in headers["content-security-policy"]
+    assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
 @pytest.mark.parametrize(

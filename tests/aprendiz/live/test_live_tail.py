@@ -54,6 +54,10 @@ def test_a_file_that_was_cut_back_is_read_from_the_start(tmp_path):
 def test_lines_that_are_no_metrics_and_values_that_are_no_numbers_are_passed_over(tmp_path):
     path = tmp_path / "metrics.jsonl"
     rubbish = ["\x00\x00\n", "[1]\n", '{"step": "x", "time": 0}\n', "{}\n", "\n"]
+    huge = "1" + 400 * "0"
+    strange = [("1e999", 0, 1), ("NaN", 0, 1), (1, "NaN", 1), (1, "Infinity", 1), (1, "true", 1), (1, 0, huge)]
+    rubbish += [f'{{"step": {step}, "time": {time}, "b/a": {value}}}\n' for step, time, value in strange]
+    rubbish.append(100_000 * "[" + "\n")
     path.write_text("".join(rubbish) + line(1, **{"a/b": None, "a/c": "text", "a/d": True, "a/e": 1.5, "plain": 2.0}))
     tail = MetricsTail(path)
     tail.look()

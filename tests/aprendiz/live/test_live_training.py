@@ -55,6 +55,14 @@ def test_it_says_whether_the_run_is_trained_now_was_killed_or_has_ended(run):
     assert states == ["training", "interrupted", "finished"] and newest(view, "status")["step"] == 7
 
 
+def test_the_step_that_it_is_at_is_the_last_one_however_few_points_of_long_curves_are_shown(run):
+    with (run.path / "metrics.jsonl").open("w") as file:
+        file.writelines(f'{{"step": {step}, "time": 0.0, "train/loss": 1.0}}\n' for step in range(2_003))
+    view = TrainingView(run)
+    view.look()
+    assert newest(view, "status")["step"] == 2_002
+
+
 def test_the_newest_video_picture_and_text_are_shown(run):
     def write(path, content, age):
         path.write_bytes(content)
