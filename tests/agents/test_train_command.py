@@ -163,6 +163,7 @@ def test_one_seed_gives_one_training_and_another_seed_another() -> None:
 
 def test_a_finished_run_goes_on_to_a_larger_total_and_nothing_of_it_moves() -> None:
     settings = ("--evaluations", "0", "--warmup-env-steps", "40", "--exploration-env-steps", "700")
+    settings = (*settings, "--learning-rate-env-steps", "900")
     whole = train(*CARTPOLE, *settings, "--steps", "2_000")
     run = train(*CARTPOLE, *settings[:2], "--steps", "1_200")
     before = run.config
@@ -170,6 +171,7 @@ def test_a_finished_run_goes_on_to_a_larger_total_and_nothing_of_it_moves() -> N
     assert run.config["budget"] == {"env_steps": 2_000, "minutes": None, "planned_env_steps": 1_200}
     assert run.config | {"budget": 0} == before | {"budget": 0}
     assert before["agent"]["hyperparameters"]["exploration_env_steps"] == 120  # a tenth of 1,200, also now
+    assert before["agent"]["hyperparameters"]["learning_rate_env_steps"] == 1_200
     same = train(*CARTPOLE, *settings, "--steps", "1_200")
     assert_same_run(resume(same, "--steps", "2_000"), whole)
 
