@@ -13,7 +13,7 @@ from torch import nn
 
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source
-from aprendiz.optim import linear_schedule
+from aprendiz.optim import linear_schedule, set_learning_rate
 from aprendiz.seeds import derived_seed
 
 if TYPE_CHECKING:
@@ -190,6 +190,17 @@ def linear_exploration(config: Any, env_steps: int) -> float:
     assert config.exploration_env_steps is not None, "resolve() comes first"
     start, end = config.exploration_start, config.exploration_end
     return linear_schedule(start, end, config.exploration_env_steps, env_steps)
+
+
+def follow_learning_rate(optimizer: torch.optim.Optimizer, config: Any, env_steps: int) -> None:
+    """Sets an optimiser's step size to what it is after so many environment steps: from `learning_rate` linearly down
+    to `learning_rate_end` within `learning_rate_env_steps`, fields of a config that `resolve` has made absolute.
+    Without an end the step size is left alone."""
+    if config.learning_rate_end is None:
+        return
+    assert config.learning_rate_env_steps is not None, "resolve() comes first"
+    ends = config.learning_rate_end, config.learning_rate_env_steps
+    set_learning_rate(optimizer, linear_schedule(config.learning_rate, *ends, env_steps))
 
 
 def epsilon_greedy(

@@ -27,7 +27,7 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, linear_exploration
+from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
 from agents.value_network import wants_dense_layers
@@ -35,7 +35,7 @@ from aprendiz.config import check_above_zero, check_at_least, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
-from aprendiz.optim import adadelta, adam, linear_schedule, load_optimizer_state, schedulable, set_learning_rate
+from aprendiz.optim import adadelta, adam, load_optimizer_state, schedulable
 from aprendiz.recurrent.network import State
 from aprendiz.replay import Replay
 from aprendiz.replay_sequences import LONGEST_BURN_IN, SequenceBatch
@@ -361,10 +361,7 @@ class DRQN(Agent):
         chosen = q_values[:length].gather(2, batch.action.unsqueeze(2)).squeeze(2)  # [L, B]
         measure = F.huber_loss if config.loss == "huber" else F.mse_loss
         loss = masked_mean(measure(chosen, target, reduction="none"), batch.mask)
-        if config.learning_rate_end is not None:
-            assert config.learning_rate_env_steps is not None, "resolve() comes first"
-            ends = config.learning_rate_end, config.learning_rate_env_steps
-            set_learning_rate(self.optimizer, linear_schedule(config.learning_rate, *ends, batch.env_steps))
+        follow_learning_rate(self.optimizer, config, batch.env_steps)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if config.max_gradient_norm is not None:

@@ -24,7 +24,7 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, linear_exploration
+from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
 from agents.rollout_source import Rollout, RolloutSource, TargetBatch
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
@@ -32,7 +32,7 @@ from aprendiz.config import check_above_zero, check_at_least, check_share
 from aprendiz.device import CapturedStep, autocast
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
-from aprendiz.optim import linear_schedule, load_optimizer_state, radam, schedulable, set_learning_rate
+from aprendiz.optim import load_optimizer_state, radam, schedulable
 from aprendiz.seeds import global_seed
 from envs.core import Env, EnvSpec
 
@@ -299,10 +299,7 @@ class PQN(Agent):
     def update(self, batch: TargetBatch) -> Outcome:
         """One step on a minibatch of a rollout."""
         config = self.config
-        if config.learning_rate_end is not None:
-            assert config.learning_rate_env_steps is not None, "resolve() comes first"
-            ends = config.learning_rate_end, config.learning_rate_env_steps
-            set_learning_rate(self.optimizer, linear_schedule(config.learning_rate, *ends, batch.env_steps))
+        follow_learning_rate(self.optimizer, config, batch.env_steps)
         inputs = {"observation": batch.observation, "action": batch.action, "target": batch.target}
         if self.device.type != "cuda":
             return Outcome(self._gradient_step(inputs))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from agents.acting import ActingSource
-from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, linear_exploration
+from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
 from agents.value_config import Presets, resolved, without_image_options
 from agents.value_kind import ValueKind
 from agents.value_network import QNetwork, wants_dense_layers
@@ -35,7 +35,7 @@ from aprendiz.device import CapturedStep, autocast, learning_leaves_cores, repla
 from aprendiz.errors import ConfigError
 from aprendiz.impala import spectral_layers
 from aprendiz.loop import Outcome, crossed
-from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop, schedulable, set_learning_rate
+from aprendiz.optim import adam, linear_schedule, load_optimizer_state, rmsprop, schedulable
 from aprendiz.replay import Batch, Replay
 from aprendiz.seeds import global_seed
 from envs.core import Env, EnvSpec
@@ -237,10 +237,7 @@ class ValueAgent(Agent):
         if self._generator is not None:
             inputs |= self._draw(len(batch.action), self._generator)
         config = self.config
-        if config.learning_rate_end is not None:
-            assert config.learning_rate_env_steps is not None, "resolve() comes first"
-            ends = config.learning_rate_end, config.learning_rate_env_steps
-            set_learning_rate(self.optimizer, linear_schedule(config.learning_rate, *ends, batch.env_steps))
+        follow_learning_rate(self.optimizer, config, batch.env_steps)
         if self.device.type == "cuda":
             if self._captured is None:
                 self._captured = CapturedStep(self._gradient_step, inputs, self._tensors)

@@ -24,7 +24,7 @@ from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.run import Run, runs_folder
 from benchmarks.agent_runs import finished, learning_curve, scores, train
-from benchmarks.common import BenchmarkOptions, machine, print_table, write_result
+from benchmarks.common import BenchmarkOptions, machine, print_table, processor, write_result
 
 NATURE = ("--backbone", "nature-cnn", "--no-spectral-norm", "--max-pool", "0")
 ROWS: dict[str, tuple[str, ...]] = {
@@ -82,6 +82,7 @@ def one_run(row: str, seed: int, options: Options) -> dict[str, Any]:
         "seed": seed,
         "run": run.name,
         "seconds": round(seconds, 1),
+        "cpu": processor()[0],
         "env_steps": Run.open(run).steps()[-1],
         "curve": learning_curve(run),
     } | {key: best[key] for key in kept}

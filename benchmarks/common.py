@@ -27,7 +27,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 def machine() -> dict[str, Any]:
     """The machine and the software that ran, with what else kept it busy."""
-    model, flags = _processor()
+    model, flags = processor()
     return {
         "cpu": model,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -86,7 +86,9 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([first, *others]), flush=True)
 
 
-def _processor() -> tuple[str, set[str]]:
+def processor() -> tuple[str, set[str]]:
+    """Its name, and the instructions that it has where the system tells. A series of runs that was stopped may go on
+    elsewhere, so that each row of its results says where it was made."""
     model, flags = platform.processor() or platform.machine(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

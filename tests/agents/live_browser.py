@@ -54,3 +54,13 @@ def begin_anew(page: Any) -> None:
     game = page.inner_text(".of-game b")
     page.click("button.next-game")
     page.wait_for_function("game => document.querySelector('.of-game b').textContent !== game", arg=game)
+
+
+def play_to_the_right(page: Any) -> None:
+    """Takes a frozen lake over and moves from its first square to the one right of it."""
+    page.click("button.take-over")
+    page.wait_for_selector(".view-game.driven")
+    begin_anew(page)
+    page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(1).here")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(2).here")

@@ -21,7 +21,7 @@ from agents.live import GameOptions, GameView
 from agents.video import write_mp4
 from aprendiz.live.server import serving
 from aprendiz.live.training import TrainingView
-from tests.agents.live_browser import MARKS, begin_anew
+from tests.agents.live_browser import MARKS, play_to_the_right
 from tests.agents.saved_runs import make_run
 from tests.aprendiz.live.serving import eventually
 
@@ -206,12 +206,7 @@ def test_a_table_shows_where_the_game_stands(tmp_path, visit):
         page = visit(address)
         page.wait_for_selector(".tables td.here")
         assert page.locator(".tables td").count() == 16
-        page.click("button.take-over")
-        page.wait_for_selector(".view-game.driven")
-        begin_anew(page)
-        page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(1).here")
-        page.keyboard.press("ArrowRight")
-        page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(2).here")
+        play_to_the_right(page)
 
 
 def test_agents_play_side_by_side_each_with_its_own_buttons(tmp_path, visit):

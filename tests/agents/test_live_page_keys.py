@@ -11,7 +11,7 @@ pytest.importorskip("playwright.sync_api")
 
 from agents.live import GameOptions, GameView
 from aprendiz.live.server import serving
-from tests.agents.live_browser import MARKS, begin_anew
+from tests.agents.live_browser import MARKS, begin_anew, play_to_the_right
 from tests.agents.saved_runs import make_run
 from tests.aprendiz.live.serving import eventually
 
@@ -64,12 +64,7 @@ def test_escape_hands_back_and_a_key_held_then_plays_again_the_next_time(lake, v
     page.wait_for_selector(".view-game:not(.driven)")
     assert view.controls.driver is None
     page.keyboard.up("ArrowRight")
-    page.click("button.take-over")
-    page.wait_for_selector(".view-game.driven")
-    begin_anew(page)
-    page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(1).here")
-    page.keyboard.press("ArrowRight")
-    page.wait_for_selector(".tables tr:nth-child(1) td:nth-child(2).here")
+    play_to_the_right(page)
 
 
 def test_a_small_epsilon_is_said_as_it_is(lake, visit):
