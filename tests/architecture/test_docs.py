@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,9 @@ def test_every_language_model_has_a_page_and_a_row_in_the_readme(name: str) -> N
     page = (ROOT / "docs" / "language" / f"{name}.md").read_text()
     assert found.file in page and "python -m language.train" in page and "## Known departures" in page
     assert re.search(rf"^\| `{name}` \|.*\({found.file}\)", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+def test_pages_of_agents_say_what_the_results_of_benchmarks_say() -> None:
+    command = [sys.executable, "docs/agents/tables.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
