@@ -1,6 +1,6 @@
-"""The README's pictures of a run: its learning curve, and a film of its best checkpoint as a GIF.
+"""The README's pictures of runs of a task: their learning curves, a film of the first one's best checkpoint (GIF).
 
-    python docs/pictures/make.py <run> [--seconds 15] [--start 0]
+    python docs/pictures/make.py <run> [<run> ...] [--seconds 15] [--start 0]
 
 Writes <task>-curve.png and <task>.gif beside this file; the film is cut out of the mp4 of `python -m agents.watch`.
 """
@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 import tyro
 
 from aprendiz.cli import main, parse
+from aprendiz.errors import ConfigError
 from aprendiz.run import Run
 
 HERE = Path(__file__).parent
@@ -26,8 +27,8 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    run: Annotated[str, tyro.conf.Positional]
-    """Folder or name of the run."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders or names of the runs."""
     seconds: float = 15.0
     """Length of the film."""
     start: float = 0.0
@@ -38,24 +39,28 @@ class Options:
 
 def make(argv: list[str]) -> int:
     options: Options = parse(Options, argv, prog="python docs/pictures/make.py", description=__doc__ or "")
-    run = Run.open(options.run, kind="agents")
-    curve(run, HERE / f"{run.task}-curve.png")
-    film(run, HERE / f"{run.task}.gif", options)
+    if not options.runs:
+        raise ConfigError("name at least one run")
+    runs = [Run.open(name, kind="agents") for name in options.runs]
+    curves(runs, HERE / f"{runs[0].task}-curve.png")
+    film(runs[0], HERE / f"{runs[0].task}.gif", options)
     return 0
 
 
-def curve(run: Run, path: Path) -> None:
-    lines = run.metrics()
+def curves(runs: list[Run], path: Path) -> None:
+    """A colour for each run: games of training as a line, evaluations as dots."""
     figure, axes = plt.subplots(figsize=(7, 3.6), dpi=110)
-    for key, label, style in (
-        ("rollout/score_mean", "training games, mean of the last 100", {"lw": 2}),
-        ("eval/score", f"evaluation, mean of {run.config['evaluation']['games']} games", {"marker": "o", "lw": 0.8}),
-    ):
-        points = [(line["time"] / 60, line[key]) for line in lines if line.get(key) is not None]
-        axes.plot(*zip(*points, strict=True), label=label, **style)
-    axes.set(xlabel="minutes of training", ylabel="score", title=f"{run.learner} in {run.task}, seed {run.seed}")
+    for place, run in enumerate(runs):
+        lines, games = run.metrics(), run.config["evaluation"]["games"]
+        for key, label, style in (
+            ("rollout/score_mean", "training games, mean of the last 100", {"lw": 2}),
+            ("eval/score", f"evaluation, mean of {games} games", {"marker": "o", "ms": 4, "lw": 0.6}),
+        ):
+            points = [(line["time"] / 60, line[key]) for line in lines if line.get(key) is not None]
+            axes.plot(*zip(*points, strict=True), color=f"C{place}", label=f"seed {run.seed}: {label}", **style)
+    axes.set(xlabel="minutes of training", ylabel="score", title=f"{runs[0].learner} in {runs[0].task}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize="small")
     figure.tight_layout()
     figure.savefig(path)
     print(path)
