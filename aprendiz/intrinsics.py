@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding
 import numba.extending
 from llvmlite import ir
 from numba import types
@@ -17,6 +18,10 @@ intrinsic: Any = numba.extending.intrinsic
 """Untyped: what it returns is called with one argument fewer than the function that it is given."""
 BLOCK = 64
 """Bytes of each array that `interleave` reads: a cache line, and the widest register of any processor of today."""
+
+LOCALITY_ONCE = 0 if llvmlite.binding.get_host_cpu_name().startswith("znver") else 3
+"""How near to keep what is read once. Intel's processors fetch what is not to be kept more slowly: gathering batches
+out of gigabytes took 1.2 times as long on an Emerald Rapids."""
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any, element: Any) -> Any:
@@ -36,8 +41,8 @@ def prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
 @intrinsic
 def prefetch_once(typing_context: Any, array: Any, offset: Any) -> Any:
-    """As `prefetch`, for what is read once: where the processor can, it leaves other things in the caches."""
-    return _prefetching(array, 0)
+    """As `prefetch`, for what is read once: it leaves other things in the caches, where that costs no time."""
+    return _prefetching(array, LOCALITY_ONCE)
 
 
 def _prefetching(array: Any, locality: int) -> Any:
