@@ -2,8 +2,9 @@
 
     python docs/agents/tables.py [--check]
 
-Fills the tables of comparison.md and the part `measured` of each agent's page, both between comments of that name, and
-the last cell of the agents' rows in the README. `--check` writes nothing and fails where a page says something else.
+Fills the tables of comparison.md and of environments.md and the part `measured` of each agent's page, all between
+comments of their names, and the last cell of the agents' rows in the README. `--check` writes nothing and fails where a
+page says something else.
 """
 
 from __future__ import annotations
@@ -120,6 +121,21 @@ def atari_table() -> str:
         rows.append((one["row"], f"{one['mean']:.1f}", interval, f"{one['median']:.1f}", human, steps))
     heading = ("agent", "mean", "95% interval", "median", "of a human's score", "steps")
     return f"{table(heading, rows)}\n\n{_made(content, content['runs'])}"
+
+
+def learned_table() -> str:
+    content = results("environments")
+    if not content:
+        return "Not measured yet."
+    rows = []
+    for one in sorted(content["runs"], key=lambda one: one["environment"]):
+        interval = "{:.1f} to {:.1f}".format(*one["interval"])
+        agent = f"[`{one['agent']}`](agents/{one['agent']}.md)"
+        numbers = f"{one['mean']:.1f}", interval, f"{one['random_mean']:.1f}", f"{one['checkpoint_step']:,}"
+        rows.append((f"`{one['environment']}`", agent, *numbers))
+    heading = ("environment", "agent", "mean", "95% interval", "random", "steps")
+    minutes = f"After {content['options']['minutes']:g} minutes, one seed:"
+    return f"{minutes}\n\n{table(heading, rows)}\n\n{_made(content, content['runs'])}"
 
 
 # ---------------------------------------------------------------- what one agent reaches
@@ -241,7 +257,8 @@ def pages() -> dict[Path, str]:
     text = comparison.read_text()
     for name, content in (("cartpole", cartpole_table()), ("pixels", pixel_table()), ("atari", atari_table())):
         text = between(text, name, content)
-    written = {comparison: text}
+    environments = ROOT / "docs" / "environments.md"
+    written = {comparison: text, environments: between(environments.read_text(), "learned", learned_table())}
     readme = (ROOT / "README.md").read_text()
     for agent in OF_AGENT:
         said, words = measured(agent)
