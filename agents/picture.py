@@ -69,10 +69,13 @@ def _family(spec: EnvSpec) -> str:
 
 
 class Painter:
-    """Draws one picture a moment, all of one size with even sides; remembers the range of the values seen so far."""
+    """Draws one picture a moment, all of one size with even sides; remembers the range of the values seen so far.
 
-    def __init__(self, spec: EnvSpec, title: str = "") -> None:
-        self.spec, self.title = spec, title
+    `frames`: how many of the frames of a stack the agent reads, the newest (`Agent.frames_read`); None: all of them.
+    """
+
+    def __init__(self, spec: EnvSpec, title: str = "", *, frames: int | None = None) -> None:
+        self.spec, self.title, self.frames = spec, title, frames
         self.actions = action_names(spec)
         self.number_names = _NUMBERS.get(_family(spec), ())
         self._ranges: deque[tuple[float, float]] = deque(maxlen=RANGE_DECISIONS)
@@ -128,10 +131,11 @@ class Painter:
         draw_below = top + 22
         if self.spec.observation_kind == "image":
             channels, height, width = moment.observation.shape
-            frames = self.spec.frame_stack if channels % self.spec.frame_stack == 0 else 1
-            what = f"last {frames} frames, newest right" if frames > 1 else f"{height} x {width}"
+            stack = self.spec.frame_stack if channels % self.spec.frame_stack == 0 else 1
+            frames = np.split(moment.observation, stack)[-(self.frames or stack) :]  # of [C / stack, H, W]
+            what = f"last {len(frames)} frames, newest right" if len(frames) > 1 else f"{height} x {width}"
             self._caption(left, top, "what the agent sees", what)
-            return self._frames(picture, moment.observation, frames, left, draw_below)
+            return self._frames(picture, frames, left, draw_below)
         if self.spec.observation_kind == "discrete":
             self._caption(left, top, "what the agent sees", "")
             states = int(self.spec.observation_space.n)  # type: ignore[attr-defined]
@@ -155,10 +159,10 @@ class Painter:
         self._text(left, top, text, 14, TEXT)
         self._text(left + PANEL_WIDTH, top + 1, right_text, 13, DIM, "ra")
 
-    def _frames(self, picture: Image.Image, observation: NDArray[np.uint8], frames: int, left: int, top: int) -> int:
-        space = (PANEL_WIDTH - GAP * (frames - 1)) // frames
+    def _frames(self, picture: Image.Image, frames: list[NDArray[np.uint8]], left: int, top: int) -> int:
+        space = (PANEL_WIDTH - GAP * (len(frames) - 1)) // len(frames)
         lowest = top
-        for index, frame in enumerate(np.split(observation, frames)):  # [C / frames, H, W]
+        for index, frame in enumerate(frames):
             grey = len(frame) not in (3, 4)
             image = Image.fromarray(np.ascontiguousarray(frame[0] if grey else frame[:3].transpose(1, 2, 0)))
             factor = min(space / image.width, 168 / image.height)
@@ -167,7 +171,7 @@ class Painter:
             image = image.resize(size, Image.Resampling.NEAREST if factor >= 1.0 else Image.Resampling.BOX)
             x = left + index * (space + GAP)
             picture.paste(image.convert("RGB"), (x, top))
-            outline = AMBER if index == frames - 1 and frames > 1 else LINE
+            outline = AMBER if index == len(frames) - 1 and len(frames) > 1 else LINE
             self._draw.rectangle((x - 1, top - 1, x + size[0], top + size[1]), None, outline)
             lowest = max(lowest, top + size[1])
         return lowest

@@ -137,7 +137,7 @@ def record_video(
         rate = fps if fps is not None else decisions_per_second(env.spec)
         if not 0.0 < rate <= MAX_FPS:
             raise ConfigError(f"fps is {rate:g}; a video has more than 0 and at most {MAX_FPS:g} pictures a second")
-        painter = Painter(env.spec, title)
+        painter = Painter(env.spec, title, frames=agent.frames_read(env.spec.frame_stack))
         seeds = game_seeds(seed, episodes, Purpose.EVALUATION)
         pictures = (
             (painter.paint(moment), max(1, round(rate)) if moment.ended else 1)

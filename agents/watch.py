@@ -244,7 +244,8 @@ def _in_window(saved: SavedAgent, options: Options, title: str) -> bool:
     try:
         seeds = game_seeds(options.seed, options.episodes, Purpose.EVALUATION)
         played = moments(saved.agent, env, seeds, explore=options.explore, max_steps=options.max_steps)
-        _show(pygame, played, Painter(env.spec, title), options.fps or decisions_per_second(env.spec), title)
+        painter = Painter(env.spec, title, frames=saved.agent.frames_read(env.spec.frame_stack))
+        _show(pygame, played, painter, options.fps or decisions_per_second(env.spec), title)
     finally:
         pygame.display.quit()
         env.close()

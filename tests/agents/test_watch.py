@@ -287,6 +287,17 @@ def test_values_that_are_missing_or_not_finite_are_drawn_all_the_same(q_values):
     assert Painter(spec).paint(moment).shape[2] == 3
 
 
+def test_an_agent_that_reads_one_frame_is_shown_reading_one():
+    pytest.importorskip("ale_py")
+    spec = envs.make("breakout", 1).spec
+    stack = np.repeat(np.array([10, 20, 30, 251], np.uint8), 84 * 84).reshape(4, 84, 84)
+    moment = Moment(np.zeros((210, 160, 3), np.uint8), stack, np.zeros(4, np.float32), 1, "greedy", 0.0, 0, 0)
+    of_four, of_one = (Painter(spec, frames=frames).paint(moment) for frames in (None, 1))
+    grey = [(np.all(of_four == level, axis=2).sum(), np.all(of_one == level, axis=2).sum()) for level in (10, 30, 251)]
+    assert all(four >= 82 * 82 and one == 0 for four, one in grey[:2])
+    assert grey[2][1] > 3 * grey[2][0]  # larger, where there is room
+
+
 def test_a_folder_is_no_video(tmp_path):
     (tmp_path / "a.mp4").mkdir()
     with pytest.raises(ConfigError, match="must be that of a file"):
