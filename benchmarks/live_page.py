@@ -4,7 +4,8 @@ An untrained DQN plays Pong as fast as it goes (its speed is a trained one's), b
     alone       acting and stepping in the same environment, with its colour picture, and no page at all
     1 viewer    on the page, at up to 60 pictures a second, each with frames, values and the game in colour
     20 viewers  the same for twenty, one of whom never says that it has drawn anything
-    paced       at 60 decisions a second with one viewer: whether agent and page keep that pace
+    paced       at 60 decisions a second with one viewer: whether agent and page keep that pace (the end of a game is
+                shown for a second, which is counted in)
 The cost is the share of its decisions a second that the agent loses, of each round; the crowd's share is what the least
 of its viewers gets of what a single viewer gets.
 
