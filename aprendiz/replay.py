@@ -249,15 +249,15 @@ class Replay:
         power of `importance_exponent` (the paper's beta). Raises ConfigError when there are none."""
         weights: Tensor | None = None
         if self.priorities is None:
-            lane, position = self._draw(batch_size, generator)
+            drawn = self._draw(batch_size, generator)
         else:
-            lane, position, values = self.priorities.draw(batch_size, generator, self.head)
+            drawn, values = self.priorities.draw(batch_size, generator, self.head)
             weights = self._on_device(importance_weights(values, importance_exponent))
+        lane, position = drawn[0], drawn[1]
         reward, discount, steps, action = self._window(lane, position)
         stack = self.frame_stack
         if self._pixels is not None and stack == 4:
-            first, second = gather_pairs(self._pixels, lane, position, steps, self.age)
-            observation, next_observation = self._shaped(first), self._shaped(second)
+            observation, next_observation = self._gather_pairs(self._pixels, lane, position, steps)
         elif self._pixels is not None:
             observation = self._gather_stacks(lane, position)
             next_observation = self._gather_stacks(lane, position + steps)
@@ -270,15 +270,13 @@ class Replay:
             observation, next_observation = (self._gather(lane, at, window) for at in (position, position + steps))
             if stack == 1:
                 observation, next_observation = observation[:, 0], next_observation[:, 0]
-        indices = np.empty((batch_size, 2), np.int64)
-        indices[:, 0], indices[:, 1] = lane, position
         return Batch(
             observation=observation,
             action=self._on_device(action),
             reward=self._on_device(reward),
             discount=self._on_device(discount),
             next_observation=next_observation,
-            indices=indices,
+            indices=drawn.T,
             weights=weights,
         )
 
@@ -288,34 +286,31 @@ class Replay:
         if self.priorities is not None:
             self.priorities.update(indices[:, 0], indices[:, 1], priorities, self.head)
 
-    def _draw(self, batch_size: int, generator: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        oldest, ends = np.empty((2, self.num_envs), np.int64)
+    def _draw(self, batch_size: int, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Lanes and positions int64 [2, B]."""
+        oldest, ends = np.empty(self.num_envs, np.int64), np.empty(self.num_envs, np.int64)
         total = bounds(self.head, self.slots, oldest, ends)
-        found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        found: list[NDArray[np.int64]] = []
         missing = batch_size
         for _ in range(1000):
             if total == 0:
                 break
             flat = generator.integers(0, total, missing + missing // 16 + 1)
-            lane, position = np.empty((2, len(flat)), np.int64)
-            count = locate(
-                flat, ends, self.head, oldest, self.flags, self.age, self.frame_stack, self.n_step, lane, position
-            )
-            lane, position = lane[: min(count, missing)], position[: min(count, missing)]
-            found.append((lane, position))
-            missing -= len(lane)
-            if missing == 0 and len(found) == 1:
-                return lane, position
-            if missing == 0:
-                return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+            drawn = np.empty((2, len(flat)), np.int64)
+            count = locate(flat, ends, self.head, oldest, self.flags, self.age, self.frame_stack, self.n_step, drawn)
+            found.append(drawn[:, : min(count, missing)])
+            missing -= count
+            if missing <= 0:
+                return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
         raise ConfigError("the replay memory holds no whole transition to sample yet")
 
     def _window(
         self, lane: NDArray[np.int64], position: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Sum of discounted rewards, discount of what follows, steps actually summed and action taken, each [B]."""
-        reward, discount = np.empty((2, len(lane)), np.float32)
-        steps, action = np.empty((2, len(lane)), np.int64)
+        count = len(lane)
+        reward, discount = np.empty(count, np.float32), np.empty(count, np.float32)
+        steps, action = np.empty(count, np.int64), np.empty(count, np.int64)
         sum_windows(
             lane, position, self.reward, self.flags, self.action, self.discount, self.n_step, reward, discount, steps,
             action,
@@ -333,6 +328,15 @@ class Replay:
             frames[torch.from_numpy(before).to(self.storage)] = 0
         return frames.to(self.device)
 
+    def _gather_pairs(
+        self, pixels: NDArray[np.uint8], lane: NDArray[np.int64], position: NDArray[np.int64], steps: NDArray[np.int64]
+    ) -> tuple[Tensor, Tensor]:
+        """`_gather_stacks` of stacks of four, at `position` and `steps` later; in one go, as it is what batches wait
+        for."""
+        pairs = gather_pairs(pixels, lane, position, steps, self.age)  # [2, B, H * W, 4]
+        shaped = pairs.reshape(2, len(lane), *self.frame_shape, 4).transpose(0, 1, 4, 2, 3)  # [2, B, 4, H, W]
+        return self._on_device(shaped[0]), self._on_device(shaped[1])
+
     def _gather_stacks(self, lane: NDArray[np.int64], position: NDArray[np.int64]) -> Tensor:
         """Observations [B, S, H, W] at `position`, uint8 in memory order channels last; as `_gather`, for the CPU."""
         assert self._pixels is not None
@@ -345,7 +349,7 @@ class Replay:
     def _shaped(self, stacks: NDArray[np.uint8]) -> Tensor:
         """Stacks [B, H * W, S] as observations [B, S, H, W] on the learner's device."""
         shaped = stacks.reshape(len(stacks), *self.frame_shape, -1)  # [B, H, W, S]
-        return self._on_device(shaped.transpose(0, 3, 1, 2))  # NumPy's views cost less time than PyTorch's
+        return self._on_device(shaped).permute(0, 3, 1, 2)
 
     def _on_device(self, array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(array)

@@ -3,8 +3,6 @@ stack's frames side by side ("channels last")."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -45,22 +43,18 @@ def gather_pairs(
     age: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:
     """Stacks of four at `position`, and `steps` later: [2, B, P, 4], of frames [N * slots, P]."""
-    shape = 2, len(lane), frames.shape[1], 4
-    pairs = _aligned(math.prod(shape)).reshape(shape)
-    _gather_pairs(frames.reshape(-1), lane, position, steps, age, pairs[0], pairs[1])
+    size = 8 * len(lane) * frames.shape[1]
+    # From the beginning of a cache line on: a register that is stored across two lines takes twice as long.
+    room = np.empty(size + BLOCK, np.uint8)
+    begin = -room.ctypes.data % BLOCK
+    pairs = room[begin : begin + size].reshape(2, len(lane), -1, 4)
+    _gather_pairs(frames.reshape(-1), lane, position, steps, age, pairs)
     return pairs
 
 
-def _aligned(size: int) -> NDArray[np.uint8]:
-    """So many bytes from the beginning of a cache line on: a register that is stored across two lines takes twice as
-    long."""
-    room = np.empty(size + BLOCK, np.uint8)
-    begin = -room.ctypes.data % BLOCK
-    return room[begin : begin + size]
-
-
 @njit(cache=True, nogil=True)
-def _gather_pairs(frames, lane, position, steps, age, first, second) -> None:
+def _gather_pairs(frames, lane, position, steps, age, pairs) -> None:
+    first, second = pairs[0], pairs[1]
     samples, pixels, _ = first.shape
     slots = age.shape[1]
     begins = np.empty((samples + 1, 8), np.int64)  # where the frames of both stacks begin

@@ -24,10 +24,10 @@ def bounds(head, slots, oldest, ends) -> int:
 
 
 @njit(cache=True, nogil=True)
-def locate(flat, ends, head, oldest, flags, age, frame_stack, n_step, lane, position) -> int:
-    """Slots `flat` int64 [K] of all that are in use, one lane after the other, as `lane` and `position` [K]: those
-    whose transition is whole, in their order. Returns how many those are."""
-    slots = flags.shape[1]
+def locate(flat, ends, head, oldest, flags, age, frame_stack, n_step, drawn) -> int:
+    """Slots `flat` int64 [K] of all that are in use, one lane after the other, as lanes and positions `drawn` [2, K]:
+    those whose transition is whole, in their order. Returns how many those are."""
+    slots, lane, position = flags.shape[1], drawn[0], drawn[1]
     for i in range(flat.shape[0]):
         at_lane = np.searchsorted(ends, flat[i], side="right")
         lane[i], position[i] = at_lane, head[at_lane] - (ends[at_lane] - flat[i])

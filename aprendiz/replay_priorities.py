@@ -51,18 +51,18 @@ class Priorities:
 
     def draw(
         self, batch_size: int, generator: np.random.Generator, head: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Lanes, positions and values [B], one from each of B equal shares of the total (appendix B.2.1).
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Lanes and positions [2, B] and values [B], one from each of B equal shares of the total (appendix B.2.1).
 
         Raises ConfigError where there are none.
         """
         total = self.tree.total
         if total <= 0.0:
             raise ConfigError("the replay memory holds no whole transition to sample yet")
-        lane, position = np.empty((2, batch_size), np.int64)
+        drawn = np.empty((2, batch_size), np.int64)
         values = generator.random(batch_size)  # in the place of which `_draw` puts what it found
-        _draw(self.tree.nodes, self.tree.offsets, total, head, self.slots, lane, position, values)
-        return lane, position, values
+        _draw(self.tree.nodes, self.tree.offsets, total, head, self.slots, drawn[0], drawn[1], values)
+        return drawn, values
 
     def update(
         self, lane: NDArray[np.int64], position: NDArray[np.int64], priorities: NDArray[Any], head: NDArray[np.int64]

@@ -69,7 +69,7 @@ def sample_sequences(
     if replay.n_step != 1 or replay.priorities is not None:
         raise ConfigError("sequences are drawn uniformly out of a memory of single steps: use n_step 1, no priorities")
     stack = frames or replay.frame_stack
-    lane, start = replay._draw(batch_size, generator)  # [B], [B]
+    lane, start = replay._draw(batch_size, generator)  # each [B]
     reward, discount, mask, action = _steps(replay, lane, start, length)
     age = replay.age[lane, start % replay.slots].astype(np.int64)  # [B]
     oldest = replay.oldest()[lane]
