@@ -1,6 +1,6 @@
 """A screenshot of a report, out of a Chromium that is installed.
 
-python docs/pictures/report_page.py report.html --out docs/pictures/report.webp [--at '#section-0'] [--hover train/loss]
+python docs/pictures/report_page.py report.html --out docs/pictures/report.webp [--at '#media'] [--hover train/loss]
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def make(argv: list[str]) -> int:
         tab.on("pageerror", lambda error: print(error, file=sys.stderr))
         tab.goto(options.page.resolve().as_uri())
         if options.at:
+            if tab.locator(options.at).count() == 0:
+                raise ConfigError(f"nothing in the page answers to {options.at!r}; #media and #section-0 may")
             tab.wait_for_timeout(100)  # until it knows how high its controls are
             tab.evaluate("selector => document.querySelector(selector).scrollIntoView()", options.at)
         tab.wait_for_timeout(500)  # curves are drawn when they come into view
