@@ -24,6 +24,22 @@ def read(path: Path, required: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]
                     yield line
 
 
+def newest(path: Path, key: str, tail: int = 65536) -> Any:
+    """The `key` of the newest whole line that has one, among the last `tail` bytes; None where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - tail))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return None
+    for text in reversed(lines[:-1]):  # what follows the last line's end is torn
+        with contextlib.suppress(ValueError):  # as the first may be
+            line = json.loads(text)
+            if isinstance(line, dict) and key in line:
+                return line[key]
+    return None
+
+
 def open_for_append(path: Path) -> IO[bytes]:
     """Open at the end, after cutting off a torn last line. Raises OSError."""
     file = path.open("r+b" if path.exists() else "w+b")

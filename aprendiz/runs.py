@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from aprendiz import cli
+from aprendiz import cli, jsonlines
 from aprendiz.errors import ConfigError, RunError, StorageError
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Found:
     run: Run
     state: str
     """As the run wrote it last; "killed" where it says that it is running and nobody trains it."""
+    step: int | None
+    """How far its metrics or its status say that it has come; None where neither can be read."""
     score: float | None
     """Mean of the newest evaluation of whole games, else the best score of training; None where there is neither."""
     age_seconds: float
@@ -125,8 +127,7 @@ def show(options: ListOptions) -> None:
     found.sort(key=keys[options.sort])
     rows = []
     for one in found:
-        step = one.run.status().get("step")
-        steps = f"{step:,}" if isinstance(step, int) else ""
+        steps = "" if one.step is None else f"{one.step:,}"
         score = "" if one.score is None else f"{one.score:.4g}"
         rows.append((one.run.name, one.run.kind, one.state, steps, score, age(one.age_seconds), size(one.size)))
     total = f"{len(found)} run{'s' if len(found) > 1 else ''}, {size(sum(one.size for one in found))}"
@@ -216,14 +217,14 @@ def choose(names: Sequence[str], folder: Path | None) -> list[Run]:
 
 
 def look_at(run: Run, *, sizes: bool = True) -> Found:
-    """State, score, age and (where wanted) size of a run."""
+    """State, step, score, age and (where wanted) size of a run."""
     try:
         created = datetime.fromisoformat(str(run.info["created"]))
         created = created if created.tzinfo else created.replace(tzinfo=UTC)
     except ValueError:
         created = datetime.fromtimestamp((run.path / "config.json").stat().st_mtime, UTC)
     age_seconds = max((datetime.now(UTC) - created).total_seconds(), 0.0)
-    return Found(run, state_of(run), score_of(run), age_seconds, size_of(run.path) if sizes else 0)
+    return Found(run, state_of(run), step_of(run), score_of(run), age_seconds, size_of(run.path) if sizes else 0)
 
 
 def state_of(run: Run) -> str:
@@ -240,6 +241,12 @@ def _state_written(run: Run) -> str:
         with contextlib.suppress(FileNotFoundError):
             written.append((run.path / name).stat().st_mtime)
     return "running elsewhere" if written and time.time() - max(written) < FRESH_SECONDS else "killed"
+
+
+def step_of(run: Run) -> int | None:
+    """Its newest step. Its status is written when it starts and when it stops, its metrics all the while."""
+    said = run.status().get("step"), jsonlines.newest(run.path / "metrics.jsonl", "step")
+    return max((step for step in said if isinstance(step, int)), default=None)
 
 
 def score_of(run: Run) -> float | None:

@@ -57,6 +57,19 @@ def test_the_mean_of_the_newest_evaluation_is_the_score() -> None:
     assert runs.look_at(run).score == 2.0
 
 
+def test_a_run_in_training_has_come_as_far_as_its_metrics_say() -> None:
+    run = create(state="running")
+    assert runs.look_at(run).step == 500
+    run.log(1_200, {"train/loss": 7.0}, seconds=1.0)
+    run.close()
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"time": 2.0}\nno metrics\n{"step": 90')
+    assert runs.look_at(run).step == 1_200
+    (run.path / "status.json").unlink()
+    (run.path / "metrics.jsonl").unlink()
+    assert runs.look_at(run).step is None
+
+
 def test_a_torn_line_of_metrics_is_no_score() -> None:
     run = create()
     (run.path / "metrics.jsonl").write_text('{"step": 1, "eval/score": 3.0}\n{"eval/score": "x"}\n{"eval/score": 9')
