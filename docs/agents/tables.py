@@ -139,6 +139,19 @@ def learned_table() -> str:
     return f"{minutes}\n\n{table(heading, rows)}\n\n{_made(content, content['runs'])}"
 
 
+def task_table(agent: str) -> str:
+    """What the greedy policies of a tabular agent are worth, task by task."""
+    content = results("tabular")
+    runs = [one for one in content["runs"] if one["agent"] == agent]
+    rows = []
+    for task in dict.fromkeys(one["task"] for one in runs):
+        own = [one for one in runs if one["task"] == task]
+        gap, seconds = max(one["gap"] for one in own), max(one["seconds"] for one in own)
+        rows.append((task, f"{own[0]['optimal']:.4f}", f"{gap:.3%}", f"{seconds:.1f}"))
+    heading = ("task", "value iteration", f"greatest gap of {content['options']['seeds']} seeds", "longest command, s")
+    return f"{table(heading, rows)}\n\n{_made(content, runs)}"
+
+
 # ---------------------------------------------------------------- what one agent reaches
 
 
@@ -218,7 +231,6 @@ OF_AGENT: dict[str, tuple[Callable[[str], tuple[str, str] | None], ...]] = (
 """Agent to what it is measured by."""
 BESIDE = {
     "dqn": "Breakout 30.9 after an hour of preset `default`",
-    "q-learning": "optimal on gridworld, frozen-lake, taxi, cliff-walking",
     "drqn": "wins a game of memory that DQN cannot",
 }
 """What else the README says of an agent; its page tells how it was measured."""
@@ -236,8 +248,11 @@ def measured(agent: str) -> tuple[str, str]:
         lines[-1] += " `python -m benchmarks.tabular` measures it."
     else:
         lines[-1] += " [All agents side by side](comparison.md)."
+    said = "\n".join(f"- {line}" for line in lines)
+    if found.get(in_tables):
+        said += f"\n\n{task_table(agent)}"
     words = [*([BESIDE[agent]] if agent in BESIDE else []), *(words for _, words in there)]
-    return "\n".join(f"- {line}" for line in lines), "; ".join(words) or "not yet measured"
+    return said, "; ".join(words) or "not yet measured"
 
 
 # ---------------------------------------------------------------- writing
