@@ -43,8 +43,14 @@ def table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def linked(agent: str) -> str:
-    return f"[`{agent}`]({agent}.md)"
+def linked(agent: str, folder: str = "") -> str:
+    return f"[`{agent}`]({folder}{agent}.md)"
+
+
+def interval_of(row: dict[str, Any], digits: int = 1) -> str:
+    """The interval of a row in words."""
+    low, high = row["interval"]
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def processors(runs: Iterable[dict[str, Any]], content: dict[str, Any]) -> str:
@@ -89,7 +95,7 @@ def pixel_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
             (
                 linked(agent),
                 f"{row['mean']:.3f}",
-                "{:.3f} to {:.3f}".format(*row["interval"]),
+                interval_of(row, 3),
                 f"{row['reached']} of {row['runs']}",
                 "-" if seconds is None else f"{seconds:.0f}",
                 "-" if steps is None else f"{steps:,.0f}",
@@ -117,9 +123,8 @@ def atari_table() -> str:
         return "Not measured yet."
     rows = []
     for one in sorted(content["runs"], key=lambda one: -one["mean"]):
-        interval = "{:.1f} to {:.1f}".format(*one["interval"])
         human, steps = f"{one['human_normalized']:.0%}", f"{one['env_steps']:,}"
-        rows.append((one["row"], f"{one['mean']:.1f}", interval, f"{one['median']:.1f}", human, steps))
+        rows.append((one["row"], f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", human, steps))
     heading = ("agent", "mean", "95% interval", "median", "of a human's score", "steps")
     return f"{table(heading, rows)}\n\n{_made(content, content['runs'])}"
 
@@ -130,10 +135,8 @@ def learned_table() -> str:
         return "Not measured yet."
     rows = []
     for one in sorted(content["runs"], key=lambda one: one["environment"]):
-        interval = "{:.1f} to {:.1f}".format(*one["interval"])
-        agent = f"[`{one['agent']}`](agents/{one['agent']}.md)"
-        numbers = f"{one['mean']:.1f}", interval, f"{one['random_mean']:.1f}", f"{one['checkpoint_step']:,}"
-        rows.append((f"`{one['environment']}`", agent, *numbers))
+        numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['random_mean']:.1f}", f"{one['checkpoint_step']:,}"
+        rows.append((f"`{one['environment']}`", linked(one["agent"], "agents/"), *numbers))
     heading = ("environment", "agent", "mean", "95% interval", "random", "steps")
     minutes = f"After {content['options']['minutes']:g} minutes, one seed:"
     return f"{minutes}\n\n{table(heading, rows)}\n\n{_made(content, content['runs'])}"
@@ -174,10 +177,9 @@ def on_pixels(agent: str) -> tuple[str, str] | None:
     row = content.get("clock", {}).get(agent)
     if row is None:
         return None
-    interval = "{:.3f} to {:.3f}".format(*row["interval"])
     return (
         f"`{ROOM}`, {content['options']['minutes']:g} minutes: {row['mean']:.3f} (95% interval over {row['runs']} "
-        f"seeds {interval}).",
+        f"seeds {interval_of(row, 3)}).",
         f"room of pixels {row['mean']:.2f}",
     )
 
@@ -188,12 +190,11 @@ def on_breakout(agent: str) -> tuple[str, str] | None:
 
     sentences, words = [], []
     for minutes, length in ((20, "20 minutes"), (60, "an hour")):
-        for one in of(minutes):
-            interval = "{:.1f} to {:.1f}".format(*one["interval"])
-            sentences.append(
-                f"Breakout, {length} of `--preset fast` on two cores, seed {one['seed']}: {one['mean']:.1f} (95% "
-                f"interval {interval}, median {one['median']:.1f}, {one['env_steps']:,} steps)."
-            )
+        sentences += [
+            f"Breakout, {length} of `--preset fast` on two cores, seed {one['seed']}: {one['mean']:.1f} (95% "
+            f"interval {interval_of(one)}, median {one['median']:.1f}, {one['env_steps']:,} steps)."
+            for one in of(minutes)
+        ]
         if means := [f"{one['mean']:.1f}" for one in of(minutes)]:
             words.append(f"{' and '.join(means)} after {length}")
     return (" ".join(sentences), f"Breakout {', '.join(words)}") if sentences else None
