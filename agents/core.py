@@ -42,6 +42,9 @@ class Agent:
     devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda", "mps")
     """Kinds of device that it can live on."""
 
+    replay_on_gpu: ClassVar[bool] = True
+    """Whether a replay memory lives on a GPU with room for it."""
+
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
     """Kinds of actions that it can take: `discrete`, numbered ones, and `continuous`, a Box of float32."""
 

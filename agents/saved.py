@@ -10,7 +10,6 @@ from agents import AGENTS
 from agents.core import Agent
 from aprendiz import saved
 from aprendiz.config import from_json
-from aprendiz.device import choose_device
 
 if TYPE_CHECKING:
     from aprendiz.run import Run
@@ -53,21 +52,27 @@ def new_agent(run: Run, device: str = "auto") -> tuple[Agent, EnvSpec, MakeEnv]:
     RunError or ConfigError where the run's config or the device does not fit.
     """
     part = saved.mapping_of(run, run.config, "agent")
-    make_env = make_env_of(run)
-    chosen = choose_device(device)
-    env = make_env(1)
-    spec = env.spec
-    env.close()
     cls = AGENTS.get(_text(run, part, "name"))
+    chosen, precision = saved.home_of(run, cls.devices, device)
+    spec = spec_of(run)
     agent = cls(
         from_json(cls.Config, part.get("hyperparameters", {})),
         spec.observation_space,
         spec.action_space,
         seed=run.seed,
         device=chosen,
-        precision=saved.precision_on(run, chosen),
+        precision=precision,
     )
-    return agent, spec, make_env
+    return agent, spec, make_env_of(run)
+
+
+def spec_of(run: Run) -> EnvSpec:
+    """What is played in a run."""
+    env = make_env_of(run)(1)
+    try:
+        return env.spec
+    finally:
+        env.close()
 
 
 def open_agent(run: Run, which: str | int = "last", device: str = "auto") -> Agent:

@@ -71,6 +71,7 @@ class SB3Agent(Agent):
     """Base of the adapters. A subclass names its `Config` and presets, and says how its model is built."""
 
     devices = ("cpu", "cuda")
+    replay_on_gpu = False
     name: ClassVar[str]
     """Its registered name."""
     preset_table: ClassVar[Mapping[str, Mapping[str, Any]]]

@@ -100,7 +100,7 @@ class RecurrentPlayer(Player):
         return {"q_values": self._q_values}
 
     def imagine(self, observations: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
-        before = tuple(tensor.expand(len(observations), *tensor.shape[1:]) for tensor in self._before)
+        before = tuple(tensor.expand(-1, len(observations), -1).contiguous() for tensor in self._before)  # [L, K, H]
         return {"q_values": self.recurrent.step(observations, before)[0]}
 
     def begin(self, games: NDArray[np.bool_]) -> None:

@@ -11,7 +11,8 @@ from agents import AGENTS
 from agents.core import Agent, Purpose
 from agents.films import Films
 from agents.play import game_seeds, play_games
-from agents.saved import make_env_of, new_agent
+from agents.saved import make_env_of, new_agent, spec_of
+from agents.table_source import TableSource
 from aprendiz import session
 from aprendiz.config import to_json
 from aprendiz.device import available_memory, choose_device
@@ -31,6 +32,8 @@ EVALUATION_EXPLORE = 0.01
 """Random actions while evaluating: a greedy agent can loop for ever in a deterministic game."""
 MEMORY_SHARE = 0.8
 """Part of the free memory that a replay memory may take."""
+GPU_MEMORY_SHARE = 0.7
+"""The same of a GPU: less than what lets it be put there, since measuring the machine has taken some by then."""
 
 
 def create(
@@ -115,20 +118,33 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     session.extend_budget(config["budget"], UNIT, options.steps, options.minutes)
     which = session.checkpoint_choice(options.checkpoint)
     session.check_unfinished(run, which, UNIT, new_total=options.steps is not None)
-    agent, spec, make_env = new_agent(run, options.device or config["device"])
+    device = config["device"]
     if options.device is not None:
-        device = _device(options.device, type(agent), spec)
-        config |= {"device": str(device), "precision": getattr(agent, "precision", "fp32")}
+        device = str(_device(options.device, AGENTS.get(config["agent"]["name"]), spec_of(run)))
+    agent, spec, make_env = new_agent(run, device)
+    if options.device is not None:
+        config |= {"device": device, "precision": getattr(agent, "precision", "fp32")}
     env = make_env(config["num_envs"])
     set_threads(config["torch_threads"], spec, choose_device(config["device"]))
     source = agent.make_source(env, seed=run.seed)
     state, whole = session.go_on(run, agent, source, which, UNIT)
     if not whole and source.bulky:
         print("its replay memory was not kept: it is filled anew before learning goes on")
-    if not env.spec.restorable:
+    if not env.spec.restorable and not isinstance(source, TableSource):
         print("the games that were in progress cannot be restored: new ones begin; everything else goes on exactly")
+    _say_where_learning_ends(agent.config, config["budget"], state)
     wandb = options.wandb or config["wandb"]
     return _train(run, agent, env, state, wandb=wandb, video=options.video, resumed_from=source)
+
+
+def _say_where_learning_ends(config: Any, budget: dict[str, Any], state: LoopState) -> None:
+    """Schedules stay where they were when a run is extended: one that ends at a learning rate of 0 ends learning."""
+    end, over = getattr(config, "learning_rate_end", None), getattr(config, "learning_rate_env_steps", None)
+    if end == 0.0 and over is not None and max(state.units, budget["env_steps"] or 0) > over:
+        print(
+            f"the learning rate is 0 from step {over:,} on, where the budget that the run began with ended: nothing is "
+            "learned after it"
+        )
 
 
 def _device(name: str, agent_class: type[Agent], spec: EnvSpec) -> torch.device:
@@ -216,8 +232,8 @@ def _fit_memory(
     import torch
 
     allowed = int(MEMORY_SHARE * available_memory(torch.device("cpu")))
-    if device.type == "cuda":
-        allowed = max(allowed, int(MEMORY_SHARE * available_memory(device)))
+    if device.type == "cuda" and agent_class.replay_on_gpu:
+        allowed = max(allowed, int(GPU_MEMORY_SHARE * available_memory(device)))
     if needed(capacity) <= allowed:
         return hyperparameters
     smaller = int(capacity * allowed / needed(capacity)) // 1000 * 1000

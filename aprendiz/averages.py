@@ -30,6 +30,9 @@ class WeightAverage(Generic[Network]):
     def __init__(self, network: Network, decay: float) -> None:
         self.decay, self.updates = decay, 0
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        for module in self.network.modules():
+            if isinstance(module, nn.RNNBase):  # a copy has its weights apart, where cuDNN wants one piece
+                module.flatten_parameters()
         self._floats, self._counters = _tensors(self.network)
 
     @torch.no_grad()

@@ -30,7 +30,8 @@ def used_memory() -> dict[str, float]:
     (the most that PyTorch had allocated) where CUDA is in use. Its child processes are not counted."""
     used = {"speed/memory_mb": round(psutil.Process().memory_info().rss / 1e6, 1)}
     if torch.cuda.is_available() and torch.cuda.is_initialized():
-        used["speed/gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 1e6, 1)
+        most = max(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count()))
+        used["speed/gpu_memory_mb"] = round(most / 1e6, 1)
     return used
 
 
@@ -132,7 +133,8 @@ class CapturedStep:
 
     `step` takes a dict of tensors, may change `state` (tensors, in place only) and returns a dict of tensors. It is
     warmed up three times on a side stream, `state` is put back in place, and then it is captured. All of it happens on
-    the GPU where the tensors are, whichever is the current one.
+    the GPU where the tensors are, whichever is the current one. Tensors of `state` are known by their memory, since
+    `state_dict` of a module gives new tensors over the same memory each time.
     See "Whole-network capture" in the CUDA section of the PyTorch notes.
     """
 
@@ -144,7 +146,7 @@ class CapturedStep:
     ) -> None:
         self.inputs = {name: tensor.clone() for name, tensor in inputs.items()}
         self._device = next(iter(self.inputs.values())).device
-        before = {id(tensor): (tensor, tensor.detach().clone()) for tensor in state()}
+        before = {tensor.data_ptr(): (tensor, tensor.detach().clone()) for tensor in state()}
         with torch.cuda.device(self._device):
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
@@ -155,9 +157,10 @@ class CapturedStep:
             with torch.no_grad():
                 for tensor in state():
                     # What the warm-up created (the moments of an optimiser) starts from zero, as it would have.
-                    tensor.copy_(before[id(tensor)][1]) if id(tensor) in before else tensor.zero_()
+                    found = before.get(tensor.data_ptr())
+                    tensor.zero_() if found is None else tensor.copy_(found[1])
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, stream=stream):  # its own choice is one of the first GPU that captured
                 self.outputs = step(self.inputs)
 
     def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,7 +36,9 @@ def torch_generator(seed: int, purpose: IntEnum, device: torch.device | str = "c
 def global_seed(seed: int, device: torch.device) -> Iterator[None]:
     """Within it PyTorch's global generators, from which layers draw their initial weights, begin at `seed`; after it
     they are as they were."""
-    kind = device.type
-    with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
+    kind, devices = device.type, None
+    if kind == "cuda":
+        devices = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices, device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

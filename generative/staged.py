@@ -79,6 +79,7 @@ class StagedSource(Source):
         last = self.index == len(self.stages) - 1
         if not last and self.seen >= self.stage.images:
             self._close()
+            del self._source  # its images leave the GPU before the next stage's come
             self.index, self.seen = self.index + 1, 0
             self._source = self._make_source()
             last = self.index == len(self.stages) - 1
@@ -101,6 +102,7 @@ class StagedSource(Source):
         if state["stage"] not in names:
             raise ValueError(f"there is no stage {state['stage']!r}, only {', '.join(names)}")
         self._close()
+        del self._source
         self.index, self.seen = names.index(state["stage"]), state["seen"]
         self._source = self._make_source()
         self._source.load_state_dict(state["source"])

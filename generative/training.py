@@ -105,12 +105,12 @@ def _resume(run: Run, options: ResumeOptions) -> int:
         total = options.epochs * config["data"]["sizes"]["train"]
     which = session.change_model_run(run, UNIT, total, options)
     dataset = dataset_of(run)
+    device = config["device"]
     if options.device is not None:
-        chosen = _device(options.device, GENERATIVE.get(config["model"]["name"]), dataset.spec)
-        config["device"] = str(chosen)
-    model = new_model(run, options.device or config["device"])
+        device = str(_device(options.device, GENERATIVE.get(config["model"]["name"]), dataset.spec))
+    model = new_model(run, device)
     if options.device is not None:
-        config["precision"] = getattr(model, "precision", "fp32")
+        config |= {"device": device, "precision": getattr(model, "precision", "fp32")}
     session.set_threads(config["torch_threads"], choose_device(config["device"]), small=_small(dataset.spec))
     source = make_source(model, dataset, run.seed, from_json(Augment, config["data"]["augment"]))
     state, _ = session.go_on(run, model, source, which, UNIT)

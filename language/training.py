@@ -111,11 +111,12 @@ def _resume(run: Run, options: ResumeOptions) -> int:
         )
     which = session.change_model_run(run, UNIT, total, options)
     data = text_of(run)
+    device = config["device"]
     if options.device is not None:
-        config["device"] = str(_device(options.device, model_class))
-    model = new_model(run, options.device or config["device"])
+        device = str(_device(options.device, model_class))
+    model = new_model(run, device)
     if options.device is not None:
-        config["precision"] = getattr(model, "precision", "fp32")
+        config |= {"device": device, "precision": getattr(model, "precision", "fp32")}
     session.set_threads(config["torch_threads"], choose_device(config["device"]), small=False)
     source = make_source(model, data, run.seed)
     state, _ = session.go_on(run, model, source, which, UNIT)

@@ -63,7 +63,7 @@ class DataSource(Source):
         self._order: tuple[int, Tensor] | None = None
         self._prefetcher: Prefetcher[tuple[Tensor, Tensor]] | None = None
         self._array = self._resident()
-        self._labels = None if images.labels is None else images.labels.to(self._home())
+        self._labels = None if images.labels is None else images.labels.to(self.device)
         self._length = max(len(images), self.batch_size)  # a single image counts twice where a batch must have two
         self._per_epoch = self._length // self.batch_size * self.batch_size if drop_last else self._length
 
@@ -79,7 +79,7 @@ class DataSource(Source):
         if self._array is not None:
             indices = self._indices(self.epoch, self.position, count)
             pixels = self._array.index_select(0, indices)
-            labels = None if self._labels is None else self._labels.index_select(0, indices)
+            labels = None if self._labels is None else self._labels.index_select(0, indices.to(self.device))
         else:
             pixels, labels = self._read(count, whole)
         batch = ImageBatch(self._scaled(pixels), labels)
@@ -125,7 +125,7 @@ class DataSource(Source):
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         """float32 [B, C, H, W] on the learner's device, of uint8."""
-        if pixels.device != self.device:
+        if pixels.device.type != self.device.type:  # "cuda" and "cuda:0" are the same place and not equal
             pixels = pixels.pin_memory() if self.device.type == "cuda" else pixels
             pixels = pixels.to(self.device, non_blocking=True)
         if self.augment is None:

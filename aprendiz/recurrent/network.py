@@ -274,8 +274,11 @@ class Recurrent(nn.Module):
             return self._step_by_step(index, features, state)
         if _fusible(features) and _fusible(self.layers[index].weight_hh_l0):
             return self._fused(index, self._project(index, features), state)
-        given = tuple(tensor.unsqueeze(0) for tensor in state)
-        outputs, after = self.layers[index](features, given if self.cell == "lstm" else given[0])
+        kind = self.layers[index].weight_hh_l0.dtype
+        given = tuple(tensor.to(kind).unsqueeze(0).contiguous() for tensor in state)
+        # cuDNN's recurrences are cast to float16 whatever autocast says, and small gradients vanish in it.
+        with torch.autocast(features.device.type, enabled=False):
+            outputs, after = self.layers[index](features.to(kind), given if self.cell == "lstm" else given[0])
         after = after if self.cell == "lstm" else (after,)
         return outputs, tuple(tensor.squeeze(0).to(before.dtype) for tensor, before in zip(after, state, strict=True))
 

@@ -304,3 +304,24 @@ def test_a_network_without_a_memory_does_not() -> None:
     shared = {name: value for name, value in SMALL.items() if name not in ("units", "unroll_steps")}
     config = dataclasses.replace(DQN.presets(spec)["default"], backbone=f"{__name__}:Small", **shared)
     assert abs(train(DQN(DQN.resolve(config, 2_000), VECTOR, Discrete(2), seed=0), 1_200)) < 0.6  # chance: 0
+
+
+def test_what_would_be_thought_of_other_pictures_is_asked_as_a_gpu_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without our own kernels: PyTorch's layers, and cuDNN, take a state of the right size and in one piece."""
+    monkeypatch.setattr("aprendiz.recurrent.network._fusible", lambda tensor: False)
+    states: list[torch.Tensor] = []
+    forward = torch.nn.LSTM.forward
+
+    def watched(self: torch.nn.LSTM, features: torch.Tensor, state: Any) -> Any:
+        states.extend(state)
+        return forward(self, features, state)
+
+    monkeypatch.setattr(torch.nn.LSTM, "forward", watched)
+    player, random = make_agent().player(1), np.random.default_rng(0)
+    shown = random.standard_normal((3, 1, 2), dtype=np.float32)
+    for one in shown:
+        player.act(one, np.array([0]))
+    imagined = player.imagine(np.repeat(shown[-1], 4, axis=0))["q_values"]
+    assert imagined == pytest.approx(np.repeat(player.inspect(shown[-1])["q_values"], 4, axis=0), abs=1e-6)
+    assert [tuple(state.shape) for state in states[-2:]] == [(1, 4, 16)] * 2
+    assert all(state.is_contiguous() for state in states)

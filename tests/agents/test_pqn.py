@@ -16,11 +16,13 @@ from agents.play import game_seeds, play_games
 from agents.pqn import PQN, PRESETS, PQNConfig, lambda_returns
 from agents.rollout_source import Rollout, RolloutSource, TargetBatch
 from aprendiz.backbones import MLP
+from aprendiz.device import CapturedStep
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.testing import check_agent
 from aprendiz.testing.common import difference, through_a_checkpoint
 from tests.agents.test_acting import FIRE, LIFE_LOST, OVER, TIME_LIMIT, Event, ScriptedEnv
+from tests.cuda_graphs import pretend
 
 VECTOR = Box(-1.0, 1.0, (4,), np.float32)
 IMAGE = Box(0, 255, (4, 84, 84), np.uint8)
@@ -306,6 +308,17 @@ def test_the_learning_rate_falls_by_environment_steps() -> None:
     agent = make_agent(learning_rate=1e-3, learning_rate_end=0.0)
     agent.update(make_batch(env_steps=7_500))
     assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(2.5e-4)
+
+
+def test_the_warm_up_of_a_captured_update_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    ours, eager = make_agent(), make_agent()
+    batch = make_batch()
+    inputs = {"observation": batch.observation, "action": batch.action, "target": batch.target}
+    CapturedStep(ours._gradient_step, inputs, ours._tensors)
+    eager._gradient_step(inputs)
+    for name, tensor in ours.network.state_dict().items():
+        torch.testing.assert_close(tensor, eager.network.state_dict()[name])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents import training
+import envs
+from agents import AGENTS, training
 from agents.acting import ActingSource
 from agents.saved import new_agent
 from agents.table_source import TableSource
@@ -176,6 +178,17 @@ def test_a_finished_run_goes_on_to_a_larger_total_and_nothing_of_it_moves() -> N
     assert_same_run(resume(same, "--steps", "2_000"), whole)
 
 
+def test_a_larger_total_with_a_learning_rate_of_zero_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [
+        train(*CARTPOLE, "--evaluations", "0", "--steps", "400", "--learning-rate-end", end) for end in ("0", "1e-5")
+    ]
+    for run, said in zip(runs, (True, False), strict=True):
+        capsys.readouterr()
+        resume(run, "--steps", "800")
+        printed = capsys.readouterr().out
+        assert ("the learning rate is 0 from step 400 on" in printed) == said
+
+
 def test_gridworld_goes_on_to_a_larger_total() -> None:
     settings = ("--evaluations", "0", "--exploration-env-steps", "2_000")
     whole = train(*GRIDWORLD, *settings, "--steps", "3_600")
@@ -320,6 +333,24 @@ def test_a_machine_with_little_memory_gets_a_smaller_replay_memory(
     assert resume(run).config["agent"]["hyperparameters"]["replay_capacity"] == 11_000
     monkeypatch.setattr(training, "available_memory", lambda device: 10_000)
     assert "hold no replay memory for breakout" in refused(capsys, *BREAKOUT)
+
+
+def test_a_gpu_makes_room_only_for_memories_that_live_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = {"cpu": 1_000_000_000, "cuda": 80_000_000_000}
+    monkeypatch.setattr(training, "available_memory", lambda device: free[device.type])
+    spec = envs.make("breakout", 1).spec
+    for name, kept in (("dqn", 1_000_000), ("sb3-dqn", 14_000)):
+        agent = AGENTS.get(name)
+        config = dataclasses.replace(agent.presets(spec)["default"], replay_capacity=1_000_000)
+        fitted = training._fit_memory(agent, config, spec, config.num_envs, torch.device("cuda"))
+        assert fitted.replay_capacity == kept
+
+
+def test_a_run_goes_on_on_another_kind_of_device_in_full_precision() -> None:
+    run = train(*CARTPOLE, "--steps", "200", "--evaluations", "0")
+    change_config(config=run.config | {"device": "cuda", "precision": "bf16"})(run.path)
+    config = resume(Run.open(run.path), "--steps", "300", "--device", "auto").config
+    assert (config["device"], config["precision"]) == ("cpu", "fp32")
 
 
 def test_a_video_of_the_best_checkpoint_is_made_and_one_that_fails_spoils_nothing(

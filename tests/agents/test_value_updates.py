@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.agents.value_agents import ACTIONS, LINE, apart, make_agent, make_batch, parameters
+from aprendiz.device import CapturedStep
+from tests.agents.value_agents import ACTIONS, IMAGE, LINE, VECTOR, apart, make_agent, make_batch, parameters
+from tests.cuda_graphs import pretend
 
 
 @pytest.mark.parametrize("loss", ["huber", "mse"])
@@ -78,7 +81,8 @@ def test_a_network_that_judged_in_narrow_numbers_learns_in_all_its_weights(name:
 @pytest.mark.parametrize("name", ["dqn", "c51", "qr-dqn"])
 @pytest.mark.parametrize("how", ["greedy", "double", "munchausen"])
 def test_what_follows_equals_a_loop(name: str, how: str) -> None:
-    agent = make_agent(name, double=how == "double", munchausen=how == "munchausen", munchausen_temperature=0.3)
+    soft = {"munchausen": True, "munchausen_temperature": 0.3} if how == "munchausen" else {}
+    agent = make_agent(name, double=how == "double", **soft)
     apart(agent)
     batch = make_batch(agent)
     tensors = {field: getattr(batch, field) for field in ("observation", "action", "reward", "next_observation")}
@@ -169,3 +173,31 @@ def test_an_update_of_implicit_quantiles_equals_a_loop(double: bool) -> None:
                 total += abs(tau - (error < 0.0)) * huber / 4
         losses.append(total)
     assert float(agent.update(batch).metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer", "space"),
+    [*((name, "adam", VECTOR) for name in LINE), ("dqn", "rmsprop", VECTOR), ("btr", "adam", IMAGE)],
+)
+def test_the_warm_up_of_a_captured_update_changes_nothing(
+    name: str, optimizer: str, space: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    ours, eager = (make_agent(name, space, optimizer=optimizer) for _ in range(2))
+    batch = make_batch(ours, space)
+    inputs = {field: getattr(batch, field) for field in ("observation", "action", "reward", "discount")}
+    inputs["next_observation"] = batch.next_observation
+    if batch.weights is not None:
+        inputs["weights"] = batch.weights
+    if ours._generator is not None:
+        inputs |= ours._draw(8, ours._generator)
+    CapturedStep(ours._gradient_step, inputs, ours._tensors)
+    eager._gradient_step(inputs)
+    for network in ("online", "target"):
+        expected = eager.modules()[network].state_dict()
+        for key, tensor in ours.modules()[network].state_dict().items():
+            torch.testing.assert_close(tensor, expected[key])
+    expected = eager.optimizer.state_dict()["state"]
+    for number, moments in ours.optimizer.state_dict()["state"].items():
+        for key, tensor in moments.items():
+            torch.testing.assert_close(tensor, expected[number][key])

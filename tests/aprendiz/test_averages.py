@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -76,3 +77,11 @@ def test_it_goes_on_from_its_state() -> None:
     other.update(network)
     assert torch.equal(one.network.running_var, other.network.running_var)
     assert one.updates == other.updates == 4
+
+
+def test_a_copied_recurrence_is_put_into_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[nn.Module] = []
+    network = nn.Sequential(nn.LSTM(2, 3), nn.Linear(3, 1))
+    monkeypatch.setattr(nn.RNNBase, "flatten_parameters", lambda self: made.append(self))
+    average = WeightAverage(network, 0.5)
+    assert made == [average.network[0]]

@@ -291,3 +291,22 @@ def test_a_gpu_is_given_what_a_cpu_is(kind: str, augment: Augment | None) -> Non
         assert pixels.is_cuda and labels.is_cuda and torch.equal(labels.cpu(), known)
         assert torch.allclose(pixels.cpu(), expected, atol=1e-5)
     source.close()
+
+
+def test_pictures_on_a_gpu_are_not_pinned_whatever_its_name() -> None:
+    """`cuda` and `cuda:0` are the same place, and are not equal."""
+
+    class OnGPU:
+        device = torch.device("cuda:0")
+
+    source = DataSource(images(8, "in memory"), batch_size=4, seed=1)
+    source.device = torch.device("cuda")
+    pixels: Any = OnGPU()
+    source.images.scaling.to_model = lambda given: given  # type: ignore[method-assign,assignment,return-value]
+    assert source._scaled(pixels) is pixels
+
+
+def test_labels_are_beside_the_learner_also_where_the_pictures_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DataSource, "_resident", lambda self: self.images.array)
+    batch = DataSource(images(8, "in memory"), batch_size=4, seed=1, device="meta").next().batch
+    assert batch.images.device == batch.labels.device == torch.device("meta")

@@ -22,6 +22,7 @@ from aprendiz.device import (
     used_memory,
 )
 from aprendiz.errors import ConfigError
+from tests.cuda_graphs import pretend
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_a_captured_step_acts_on_the_device_of_its_tensors(monkeypatch: pytest.M
     for name, fake in (("device", entered), ("Stream", Stream), ("current_stream", Stream), ("CUDAGraph", Graph)):
         monkeypatch.setattr(torch.cuda, name, fake)
     for name in ("stream", "graph"):
-        monkeypatch.setattr(torch.cuda, name, lambda given: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, name, lambda given, **_: contextlib.nullcontext())
 
     def step(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         note("step")
@@ -130,6 +131,27 @@ def test_a_captured_step_acts_on_the_device_of_its_tensors(monkeypatch: pytest.M
     captured = CapturedStep(step, {"x": torch.ones(3)}, list)
     captured({"x": torch.ones(3)})
     assert done.count("step") == 4 and {"stream", "wait", "graph", "replay"} <= set(done) and current == []
+
+
+def test_warming_up_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of tensors that are other ones, over the same memory, each time one asks for them."""
+    pretend(monkeypatch)
+    module = torch.nn.Linear(3, 2)
+    start = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    created: list[torch.Tensor] = []
+
+    def step(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if not created:
+            created.append(torch.zeros(2))
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *created):
+                tensor.add_(inputs["x"])
+        return {}
+
+    CapturedStep(step, {"x": torch.ones(1)}, lambda: [*module.state_dict().values(), *created])
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(tensor, start[name] + 1)
+    assert created[0].tolist() == [1.0, 1.0]
 
 
 def test_only_copies_from_a_gpu_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +179,8 @@ def test_the_memory_in_use_is_this_process_s_own_in_megabytes(monkeypatch: pytes
     assert used_memory()["speed/memory_mb"] == pytest.approx(own, rel=0.1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 2_500_000)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda index: index * 2_500_000)
     assert used_memory()["speed/gpu_memory_mb"] == 2.5
 
 

@@ -367,6 +367,24 @@ def test_a_gpu_computes_the_same(cell: str) -> None:
     inputs = torch.randn(9, 4, 5)
     ours, state = network(inputs)
     there = copy.deepcopy(network).to("cuda")
-    theirs, other = there(inputs.to("cuda"))
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        theirs, other = there(inputs.to("cuda"))
     torch.testing.assert_close(ours, theirs.cpu(), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(state[0], other[0].cpu(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_layers_of_the_library_are_never_run_in_a_narrow_format(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU they would compute in float16, in which small gradients vanish."""
+    monkeypatch.setattr("aprendiz.recurrent.network._fusible", lambda tensor: False)
+    network, seen = build(cell, layers=2), []
+
+    def look(module: nn.Module, given: Any) -> None:
+        seen.append((given[0].dtype, torch.is_autocast_enabled("cpu")))
+
+    for layer in network.layers:
+        layer.register_forward_pre_hook(look)
+    with torch.autocast("cpu", torch.bfloat16):
+        features, _ = network(torch.randn(3, 2, 5).to(torch.bfloat16))
+    features.sum().backward()
+    assert seen == [(torch.float32, False)] * 2

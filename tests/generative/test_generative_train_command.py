@@ -469,3 +469,10 @@ def test_a_full_disk_ends_in_one_line_and_the_run_goes_on_once_there_is_room(
     run = Run.open("latest")
     assert 0 < run.load()["loop"]["units"] < 500
     assert_same_run(resume(run), whole)
+
+
+def test_a_run_goes_on_on_another_kind_of_device_in_full_precision() -> None:
+    run = train(*LINEAR, "--images", "200")
+    change_config(config=run.config | {"device": "cuda", "precision": "bf16"})(run.path)
+    config = resume(Run.open(run.path), "--images", "400", "--device", "cpu").config
+    assert (config["device"], config["precision"]) == ("cpu", "fp32")

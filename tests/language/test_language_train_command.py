@@ -397,3 +397,10 @@ def test_a_run_that_cannot_be_resumed_says_why_in_one_line(
     run = train(*BIGRAM, "--data", f"file:{book}", "--tokens", "200", "--samples", "0", "--validations", "0")
     damage(run.path)
     assert re.search(said, refused(capsys, "--resume", str(run.path), "--tokens", "400", *COMMON[:2]))
+
+
+def test_a_run_goes_on_on_another_kind_of_device_in_full_precision(book: Path) -> None:
+    run = train(*BIGRAM, "--data", f"file:{book}", "--tokens", "200")
+    change_config(config=run.config | {"device": "cuda", "precision": "bf16"})(run.path)
+    config = resume(Run.open(run.path), "--tokens", "400", "--device", "cpu").config
+    assert (config["device"], config["precision"]) == ("cpu", "fp32")
