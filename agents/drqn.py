@@ -31,7 +31,7 @@ from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, fo
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
 from agents.value_network import wants_dense_layers
-from aprendiz.config import check_above_zero, check_at_least, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
@@ -109,6 +109,7 @@ class DRQNConfig:
     """Value nothing beyond a lost life while learning; the game, its score and what is remembered go on."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         counts = ("units", "num_envs", "batch_size", "unroll_steps", "replay_capacity", "train_period_env_steps")
         check_at_least(self, 1, *counts, "target_period_env_steps", "backbone_width", "frames")
         if not 0 <= self.burn_in <= LONGEST_BURN_IN:
@@ -118,6 +119,7 @@ class DRQNConfig:
         )
         check_share(self, "discount", "exploration_start", "exploration_end")
         check_above_zero(self, "learning_rate", "optimizer_epsilon", "max_gradient_norm", "reward_scale")
+        check_counts(self, "learning_rate_end", "learning_rate_env_steps")
         if self.replay_capacity < self.num_envs:
             raise ConfigError(
                 f"replay_capacity {self.replay_capacity} is smaller than the number of environments ({self.num_envs})"

@@ -5,8 +5,9 @@ Paper: Fortunato et al., "Noisy Networks for Exploration", ICLR 2018.
     y = (mu_w + sigma_w * e_w) x + mu_b + sigma_b * e_b,   e_w = f(e_out) f(e_in)', e_b = f(e_out),
     f(e) = sign(e) sqrt(|e|)                                                        (equations 9 to 11)
 
-in every dense layer, mu and sigma learned: actions are greedy in the noisy values, and how much is explored is learned.
-The layer is `NoisyLinear` in agents/value_network.py, and `--noisy` of every agent of the line.
+in every dense layer above the network that reads the observation, mu and sigma learned: actions are greedy in the noisy
+values, and how much is explored is learned. The layer is `NoisyLinear` in agents/value_network.py, and `--noisy` of
+every agent of the line.
 """
 
 from __future__ import annotations

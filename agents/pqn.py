@@ -28,7 +28,7 @@ from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, follow_lea
 from agents.rollout_source import Rollout, RolloutSource, TargetBatch
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
-from aprendiz.config import check_above_zero, check_at_least, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.device import CapturedStep, autocast
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
@@ -92,6 +92,7 @@ class PQNConfig:
     GPU waits, and what is acted on and valued is up to one rollout older."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_at_least(self, 1, "num_envs", "rollout_steps", "epochs", "minibatches", "backbone_width")
         steps = self.num_envs * self.rollout_steps
         if steps % self.minibatches:
@@ -102,6 +103,7 @@ class PQNConfig:
         check_at_least(self, 0, "exploration_env_steps", "learning_rate_env_steps", "learning_rate_end")
         check_share(self, "discount", "trace_decay", "exploration_start", "exploration_end", "exploration_fraction")
         check_above_zero(self, "learning_rate", "optimizer_epsilon", "reward_scale", "max_gradient_norm")
+        check_counts(self, "learning_rate_end", "learning_rate_env_steps")
 
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""

@@ -185,6 +185,8 @@ class QLambda(TabularAgent):
             for ours, theirs in zip(wider[:3], self.traces[:3], strict=True):
                 ours[: len(theirs)] = theirs
             self.traces = wider
+        if batch.restarted:
+            self.traces.held[:] = 0
         return learn_transitions(
             self.table, self.visits, self.traces, batch.lane, batch.observation, batch.action, batch.reward,
             batch.next_observation, batch.discount, batch.ended, self.step_size,

@@ -5,7 +5,8 @@ Paper: Dabney, Rowland, Bellemare and Munos, "Distributional Reinforcement Learn
 
     Z(s, a) takes the values theta_i(s, a), i = 1..N, with probability 1/N each, tau_i = (i - 1/2) / N
     u_ij    = r + discount * theta_j(s', a*) - theta_i(s, a)
-    loss    = sum_i mean_j |tau_i - 1{u_ij < 0}| Huber_kappa(u_ij) / kappa           (equations 9 and 10)
+    loss    = sum_i mean_j |tau_i - 1{u_ij < 0}| Huber_kappa(u_ij) / kappa           (equations 9 and 10;
+              / kappa is equation 3 of Dabney et al. 2018b, the same for kappa = 1)
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Paper: Hessel et al., "Rainbow: Combining Improvements in Deep Reinforcement Learning", AAAI 2018; numbers: table 1.
 
 Double, prioritised replay, dueling, 3-step returns, a categorical distribution (C51) and noisy networks. Each is a
-flag: `--no-noisy`, `--n-step 1`, ... give the paper's ablations. Priorities are the Kullback-Leibler loss.
+flag: `--no-dueling`, `--n-step 1`, ... give the paper's ablations; with `--no-noisy` go `--exploration-start 1` and
+`--exploration-end 0.01`. Priorities are the Kullback-Leibler loss.
 """
 
 from __future__ import annotations

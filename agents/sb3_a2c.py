@@ -16,7 +16,7 @@ from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 
 from agents.sb3 import RolloutAgent, RolloutConfig
 from agents.sb3_vec_env import SpacesVecEnv
-from aprendiz.config import check_above_zero
+from aprendiz.config import check_above_zero, check_choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,7 @@ class SB3A2CConfig(RolloutConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choices(self)
         check_above_zero(self, "optimizer_epsilon")
 
 
@@ -59,7 +60,7 @@ PRESETS = {
     },
     "vector": _ON_VECTORS,
     "discrete": _ON_VECTORS,
-    "continuous": {"default": SB3A2CConfig(num_envs=8)},
+    "continuous": {"default": SB3A2CConfig(num_envs=8), "sb3": SB3A2CConfig()},
 }
 _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"rmsprop-tf": RMSpropTFLike, "adam": torch.optim.Adam}
 

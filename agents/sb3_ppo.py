@@ -85,6 +85,7 @@ PRESETS = {
     "discrete": _ON_VECTORS,
     "continuous": {
         "default": SB3PPOConfig(),
+        "sb3": SB3PPOConfig(),
         # hyperparams/ppo.yml, Pendulum-v1, but for its state-dependent exploration.
         "pendulum": SB3PPOConfig(num_envs=4, rollout_steps=1024, discount=0.9, learning_rate=1e-3),
     },

@@ -25,6 +25,9 @@ DESCRIPTION = (
     "frozen-lake, frozen-lake-8x8, taxi, cliff-walking, blackjack-cards): value iteration, or policy evaluation."
 )
 
+NEARLY_ONE = 0.999999
+"""Stands for a discount of 1, for which a policy that never ends a game has no value."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SolveOptions:
@@ -119,10 +122,11 @@ def _solve_run(options: SolveOptions) -> int:
     if q is None:
         raise ConfigError(f"{run.name} has no table of values: {run.learner} is not a tabular agent")
     spec, table = _table(run.task, dict(run.config["environment"].get("options") or {}))
-    discount = saved.agent.config.discount
+    discount = min(saved.agent.config.discount, NEARLY_ONE)
     optimal = start_value(table, value_iteration(table, discount)[0])
     learned = start_value(table, policy_value(table, greedy_policy(q), discount))
-    print(f"{run.name}, step {saved.step:,}: {len(q)} states, discount {discount:g}")
+    told = f"discount {discount:g}" if discount < NEARLY_ONE else f"discount 1, worked out with {NEARLY_ONE}"
+    print(f"{run.name}, step {saved.step:,}: {len(q)} states, {told}")
     print(f"optimal policy: a new game is worth {optimal:.6g}")
     gap = f" ({(optimal - learned) / abs(optimal):.3%} below)" if optimal else ""
     print(f"{run.learner}'s greedy policy: {learned:.6g}{gap}")

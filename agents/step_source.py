@@ -39,6 +39,9 @@ class Transitions:
     """[T] environment of each."""
     ended: NDArray[np.bool_] | None = None
     """[T] whether the game ended with it, terminated or cut off: what follows in the lane is another game."""
+    restarted: bool = False
+    """Whether all games are other ones than those of the transitions before: what was in progress could not be restored
+    when the run was continued."""
     uniforms: NDArray[np.float64] | None = None
     """[T, k] random numbers in [0, 1), for learners that want some."""
 
@@ -77,6 +80,8 @@ class StepSource(Source):
         self.actions: NDArray[np.int64] | None = None
         """[N] chosen for `observation` already; None: not yet."""
         self.env_steps = 0
+        self.restarted = False
+        """Whether other games have begun since the last step."""
         self.recent_games = RecentGames()
 
     def next(self, limit: int | None = None) -> Work:
@@ -108,8 +113,10 @@ class StepSource(Source):
             explore=explore,
             lane=np.arange(self.env.num_envs),
             ended=ended,
+            restarted=self.restarted,
             uniforms=uniforms,
         )
+        self.restarted = False
         return Work(batch=batch, units=self.env.num_envs, safe_point=True)
 
     def _choose(self, observation: NDArray[np.int64], explore: float) -> NDArray[np.int64]:
@@ -138,6 +145,7 @@ class StepSource(Source):
         self.observation = self.env.load_state_dict(state["env"])
         actions = state.get("actions")
         # Where the games cannot be restored others have begun, in which nothing has been chosen.
-        self.actions = np.array(actions, np.int64) if actions is not None and self.env.spec.restorable else None
+        self.restarted = not self.env.spec.restorable
+        self.actions = None if actions is None or self.restarted else np.array(actions, np.int64)
         self.env_steps = int(state["env_steps"])
         self.recent_games.load_state_dict(state["recent_games"])

@@ -7,6 +7,7 @@ that continuing a run never moves anything.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Optional
@@ -175,10 +176,25 @@ def show_lists() -> None:
 
 
 def _early_env_options(known: dict[str, Any], argv: list[str]) -> dict[str, Any]:
-    """Options that change the observation space must be known before the preset is chosen: read those that are text."""
-    found = {name: given(argv, name.replace("_", "-")) or given(argv, name) for name in known}
-    text = {name for name, default in known.items() if default is None or isinstance(default, str)}
-    return {name: value for name, value in found.items() if value is not None and name in text}
+    """The environment's own options, which decide what it shows and which actions it takes, and with them which presets
+    and agents fit. What cannot be read is left to the parser of the whole command, which says so."""
+    found: dict[str, Any] = {}
+    for name, default in known.items():
+        flag = name.replace("_", "-")
+        if isinstance(default, bool):
+            said = [word for word in (word.replace("_", "-") for word in argv) if word in (f"--{flag}", f"--no-{flag}")]
+            if said:
+                found[name] = said[-1] == f"--{flag}"
+            continue
+        text = given(argv, flag) or given(argv, name)
+        if text is None:
+            continue
+        if default is None or isinstance(default, str):
+            found[name] = text
+        elif isinstance(default, (int, float)):
+            with contextlib.suppress(ValueError):
+                found[name] = type(default)(text)
+    return found
 
 
 def _spec(task: str, env_options: dict[str, Any]) -> EnvSpec:

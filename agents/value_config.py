@@ -11,12 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from aprendiz.config import check_above_zero, check_at_least, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.errors import ConfigError
 
 C = TypeVar("C", bound="ValueConfig")
 Presets = Mapping[str, Mapping[str, Any]]
 """Kind of observation -> name -> config."""
+
+
+NEEDS = {
+    "noisy": ("noisy_sigma",),
+    "munchausen": ("munchausen_scale", "munchausen_temperature", "munchausen_lowest"),
+    "prioritized": ("priority_exponent", "importance_start", "importance_end", "importance_env_steps"),
+    "learning_rate_end": ("learning_rate_env_steps",),
+}
+"""Hyperparameters that do nothing without another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +122,7 @@ class ValueConfig:
     """Value nothing beyond a lost life while learning (Mnih et al. 2015); the game and its score go on."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         counts = ("num_envs", "n_step", "batch_size", "replay_capacity", "train_period_env_steps")
         check_at_least(self, 1, *counts, "target_period_env_steps", "backbone_width")
         schedules = ("warmup", "exploration", "exploration_off", "importance", "learning_rate")
@@ -123,6 +133,13 @@ class ValueConfig:
         check_above_zero(self, *positive, "reward_scale")
         if not self.munchausen_lowest <= 0.0:
             raise ConfigError(f"munchausen_lowest must be 0 or less, got {self.munchausen_lowest}")
+        for switch, names in NEEDS.items():
+            check_counts(self, switch, *names)
+        if type(self).noisy and not self.noisy and not max(self.exploration_start, self.exploration_end):
+            raise ConfigError(
+                "without noise and without random actions nothing explores; give --no-noisy together with "
+                "--exploration-start 1 --exploration-end 0.01"
+            )
         if self.munchausen and self.double:
             raise ConfigError(
                 "munchausen and double do not combine: a soft policy has no single next action to choose; "

@@ -266,7 +266,10 @@ def _image_shape(space: Space, backbone: str, smallest: int, floats: bool = Fals
         raise ConfigError(f"backbone {backbone} reads {wanted} images [C, H, W], not {found}; use --backbone mlp")
     channels, height, width = space.shape
     if min(height, width) < smallest:
-        raise ConfigError(f"backbone {backbone} needs images of at least {smallest}x{smallest}, not {height}x{width}")
+        raise ConfigError(
+            f"backbone {backbone} needs images of at least {smallest}x{smallest}, not {height}x{width}; "
+            "use --backbone mlp"
+        )
     return channels, height, width
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import functools
 import inspect
 import itertools
 import math
@@ -90,6 +91,30 @@ def check_above_zero(config: Any, *names: str) -> None:
     for name, value in _given(config, names):
         if not 0.0 < value < math.inf:
             raise ConfigError(f"{name} must be above 0, got {value}")
+
+
+def check_choices(config: Any) -> None:
+    """Raises ConfigError where a field that is a Literal holds something else."""
+    for name, allowed in _choices(type(config)).items():
+        if getattr(config, name) not in allowed:
+            raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(config, name)!r}")
+
+
+def check_counts(config: Any, switch: str, *names: str) -> None:
+    """Raises ConfigError where one of these fields was changed although it does nothing: field `switch` is off."""
+    if getattr(config, switch) not in (None, False):
+        return
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    for name in names:
+        if getattr(config, name) != defaults[name]:
+            raise ConfigError(f"{name} {getattr(config, name)} does nothing without {switch}")
+
+
+@functools.cache
+def _choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    hints = typing.get_type_hints(cls)
+    literals = {name: kind for name, kind in hints.items() if typing.get_origin(kind) is typing.Literal}
+    return {name: typing.get_args(kind) for name, kind in literals.items()}
 
 
 def _given(config: Any, names: Iterable[str]) -> list[tuple[str, Any]]:

@@ -92,6 +92,7 @@ class GymnasiumEnv(Env):
             action_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         else:
             raise EnvError(f"{gymnasium_id} has the action space {actions}; supported: Discrete, and a bounded Box")
+        kwargs = getattr(registered, "kwargs", {})
         kind, space, self._convert = observation_of(gymnasium_id, first.observation_space)
         self._dtype, self._shape = space.dtype, (num_envs, *(space.shape or ()))
         module = type(self._raw[0]).__module__ + "."
@@ -104,7 +105,8 @@ class GymnasiumEnv(Env):
                 "suite": "Gymnasium",
                 "version": gymnasium.__version__,
                 "id": gymnasium_id,
-                "options": {option: _plain(value) for option, value in options.items()},
+                # Those with which the id is registered, too: of Atari's they say what is sticky and what is skipped.
+                "options": {option: _plain(value) for option, value in {**kwargs, **options}.items()},
                 "time_limit_steps": self._time_limit,
                 "score": "whole games",
             }
@@ -204,10 +206,16 @@ class GymnasiumEnv(Env):
         )
 
     def table(self) -> TransitionTable | None:
-        """Of toy text that publishes its probabilities; None elsewhere, and where they do not tell the whole story."""
+        """Of environments that publish their probabilities as toy text does, with `P[state][action]`, a list of
+        (probability, next state, reward, terminated), and `initial_state_distrib`. None elsewhere, and where they do
+        not tell the whole story: Taxi's fickle passenger, and wrappers that may change something."""
+        from gymnasium.spaces import Discrete
+
         raw: Any = self._raw[0]
-        outcomes = getattr(raw, "P", None)
-        if outcomes is None or not self.spec.restorable or getattr(raw, "fickle_passenger", False):
+        outcomes, initial = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
+        if outcomes is None or initial is None or not isinstance(raw.observation_space, Discrete):
+            return None
+        if getattr(raw, "fickle_passenger", False) or not self._is_plain(self._envs[0]):
             return None
         num_states, num_actions = len(outcomes), self.spec.num_actions
         widest = max(len(outcomes[state][action]) for state in range(num_states) for action in range(num_actions))
@@ -219,8 +227,19 @@ class GymnasiumEnv(Env):
                 for k, row in enumerate(outcomes[state][action]):
                     at = state, action, k
                     probability[at], next_state[at], reward[at], terminated[at] = row
-        initial = np.array(raw.initial_state_distrib, np.float64)
+        initial = np.array(initial, np.float64)
         return TransitionTable(next_state, probability, reward, terminated, initial, self._time_limit)
+
+    @staticmethod
+    def _is_plain(env: gymnasium.Env) -> bool:
+        """Whether nothing is wrapped around an environment but what Gymnasium itself puts there."""
+        from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+
+        while env is not env.unwrapped:
+            if type(env) not in (OrderEnforcing, PassiveEnvChecker, TimeLimit):
+                return False
+            env = env.env  # type: ignore[attr-defined]
+        return True
 
     def render(self, lane: int = 0) -> np.ndarray:
         if not self._renders:

@@ -216,17 +216,37 @@ def in_tables(agent: str) -> tuple[str, str] | None:
     )
 
 
+def in_environments(agent: str) -> tuple[str, str] | None:
+    content = results("environments")
+    own = [one for one in content.get("runs", ()) if one["agent"] == agent]
+    if not own:
+        return None
+    minutes = f"{content['options']['minutes']:g} minutes"
+    said = [
+        f"`{one['environment']}`: {one['mean']:.1f} (95% interval {interval_of(one)}; random actions "
+        f"{one['random_mean']:.1f})"
+        for one in own
+    ]
+    words = [f"{one['environment']} {one['mean']:.0f}" for one in own]
+    return (
+        f"After {minutes}, one seed, 30 fresh games: {'; '.join(said)}.",
+        f"after {minutes}: {', '.join(words)}",
+    )
+
+
 MEASURES: dict[Callable[[str], tuple[str, str] | None], str] = {
     on_cartpole: "CartPole over five seeds",
     on_pixels: "the small task of pixels",
     on_breakout: "Breakout",
     in_tables: "the tabular tasks",
+    in_environments: "continuous tasks",
 }
 DQN_LINE = ["double-dqn", "dueling-dqn", "prioritized-dqn", "n-step-dqn", "noisy-dqn", "munchausen-dqn", "drqn"]
 OF_AGENT: dict[str, tuple[Callable[[str], tuple[str, str] | None], ...]] = (
     dict.fromkeys(DQN_LINE, (on_cartpole, on_pixels))
     | dict.fromkeys(["dqn", "c51", "qr-dqn", "iqn", "rainbow", "btr", "pqn"], (on_cartpole, on_pixels, on_breakout))
     | dict.fromkeys(["sb3-dqn", "sb3-qrdqn", "sb3-ppo", "sb3-a2c"], (on_pixels,))
+    | {"sb3-sac": (in_environments,)}
     | dict.fromkeys(["q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda"], (in_tables,))
 )
 """Agent to what it is measured by."""
@@ -247,6 +267,8 @@ def measured(agent: str) -> tuple[str, str]:
         lines.append(f"Not measured yet: {', '.join(missing)}.")
     if in_tables in found:
         lines[-1] += " `python -m benchmarks.tabular` measures it."
+    elif in_environments in found:
+        lines[-1] += " `python -m benchmarks.environments` measures it."
     else:
         lines[-1] += " [All agents side by side](comparison.md)."
     said = "\n".join(f"- {line}" for line in lines)

@@ -23,22 +23,21 @@ from agents.sb3_sac import SB3SACConfig
 from aprendiz.errors import ConfigError
 from aprendiz.testing.common import difference
 
+OF_VALUES = {
+    "num_envs": 2,
+    "n_step": 3,
+    "replay_capacity": 100,
+    "batch_size": 8,
+    "warmup_env_steps": 20,
+    "train_period_env_steps": 4,
+    "gradient_steps": 2,
+    "target_period_env_steps": 10,
+    "exploration_env_steps": 100,
+    "hidden_units": 16,
+}
 SMALL: dict[str, tuple[str, Any]] = {
-    "sb3-dqn": (
-        "cartpole",
-        {
-            "num_envs": 2,
-            "n_step": 3,
-            "replay_capacity": 100,
-            "batch_size": 8,
-            "warmup_env_steps": 20,
-            "train_period_env_steps": 4,
-            "gradient_steps": 2,
-            "target_period_env_steps": 10,
-            "exploration_env_steps": 100,
-            "hidden_units": 16,
-        },
-    ),
+    "sb3-dqn": ("cartpole", OF_VALUES),
+    "sb3-qrdqn": ("cartpole", {**OF_VALUES, "n_step": 1, "quantiles": 5}),
     "sb3-ppo": (
         "cartpole",
         {
@@ -58,7 +57,7 @@ SMALL: dict[str, tuple[str, Any]] = {
         {"num_envs": 1, "replay_capacity": 100, "batch_size": 8, "warmup_env_steps": 20, "hidden_units": 16},
     ),
 }
-STEPS = {"sb3-dqn": 160, "sb3-ppo": 160, "sb3-a2c": 160, "sb3-sac": 60}
+STEPS = {"sb3-dqn": 160, "sb3-qrdqn": 160, "sb3-ppo": 160, "sb3-a2c": 160, "sb3-sac": 60}
 
 
 def make(name: str, **changes: Any) -> Any:
@@ -107,7 +106,7 @@ def test_small_pieces_are_what_learn_does(name: str) -> None:
         else:
             period = config.train_period_env_steps // config.num_envs
             model.train_freq = TrainFreq(period, TrainFrequencyUnit.STEP)
-            if name == "sb3-dqn":
+            if hasattr(model, "exploration_schedule"):
                 model.exploration_schedule.end_fraction = config.exploration_env_steps / STEPS[name]
             model.learn(STEPS[name], log_interval=None)
     assert model._n_updates == ours.model._n_updates > 0

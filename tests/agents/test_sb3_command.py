@@ -22,6 +22,7 @@ COMMON = ("--wandb", "disabled", "--no-video", "--device", "cpu")
 BUFFER = ("--replay-capacity", "300", "--batch-size", "8", "--warmup-env-steps", "20", "--hidden-units", "16")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "sb3-dqn": ("cartpole", *BUFFER, "--train-period-env-steps", "4", "--gradient-steps", "1"),
+    "sb3-qrdqn": ("cartpole", *BUFFER, "--train-period-env-steps", "4", "--gradient-steps", "1", "--quantiles", "5"),
     "sb3-ppo": ("cartpole", "--num-envs", "2", "--rollout-steps", "16", "--batch-size", "16", "--epochs", "2"),
     "sb3-a2c": ("cartpole", "--num-envs", "2"),
     "sb3-sac": ("pendulum", *BUFFER, "--train-period-env-steps", "4"),
@@ -47,7 +48,8 @@ def learned(run: Run) -> Any:
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_train_resume_and_evaluate_without_a_pickle(name: str) -> None:
     # Schedules belong to the budget that a run was created with: both have the same.
-    schedules = {"sb3-dqn": ("--exploration-env-steps", "60"), "sb3-sac": ()}
+    exploration = ("--exploration-env-steps", "60")
+    schedules = {"sb3-dqn": exploration, "sb3-qrdqn": exploration, "sb3-sac": ()}
     schedule = schedules.get(name, ("--schedule-env-steps", "120"))
     whole = train(name, 120, *schedule)
     run = train(name, 66, *schedule)

@@ -154,6 +154,16 @@ def test_solve_evaluates_what_a_run_has_learned(capsys, tmp_path, learner):
     assert f"{learner}'s greedy policy: {learned:.6g}" in printed and "below" in printed
 
 
+def test_solve_evaluates_a_run_that_discounts_nothing(capsys, tmp_path):
+    run = make_run(tmp_path, "cliff-walking", "q-learning")
+    saved = run.path / "config.json"
+    saved.write_text(saved.read_text().replace('"discount": 0.99', '"discount": 1.0'))
+    solve.command(["--run", str(run.path)])
+    printed = capsys.readouterr().out
+    assert "discount 1, worked out with 0.999999" in printed
+    assert "optimal policy: a new game is worth -12.9999" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

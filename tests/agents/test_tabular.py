@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 
@@ -166,6 +167,28 @@ def test_traces_of_several_environments_are_kept_apart():
             )
         )
     assert agent.q[:, 0].tolist() == pytest.approx([1.8, 4.0, 0.0, 0.0])
+
+
+def test_q_lambda_forgets_its_traces_where_other_games_have_begun():
+    agent = make("q-lambda", 4, 1, step_size=0.5, discount=0.9, trace_decay=0.5)
+    agent.update(lane(0, 0, 0.0, 1, 0.9))
+    last = lane(2, 0, 8.0, 0, 0.0, ended=True)
+    last.restarted = True
+    agent.update(last)
+    assert agent.q[:, 0].tolist() == [0.0, 0.0, 4.0, 0.0]
+
+
+@pytest.mark.parametrize("restorable", [True, False])
+def test_only_the_first_steps_of_other_games_say_so(restorable):
+    env = envs.make("gridworld", 2)
+    env.table = lambda: None
+    env.spec = dataclasses.replace(env.spec, restorable=restorable)
+    agent = make("sarsa", 12, 4)
+    source = agent.make_source(env, seed=0)
+    assert not source.next().batch.restarted
+    source.load_state_dict(copy.deepcopy(source.state_dict()))
+    assert (source.actions is None) != restorable
+    assert [source.next().batch.restarted for _ in range(2)] == [not restorable, False]
 
 
 def test_traces_are_dropped_below_the_cutoff():

@@ -14,7 +14,10 @@ from agents import AGENTS
 from agents.btr import BTRConfig
 from agents.c51 import C51Config
 from agents.dqn import DQNConfig
+from agents.drqn import DRQNConfig
 from agents.iqn import IQN, IQNConfig
+from agents.noisy_dqn import NoisyDQNConfig
+from agents.pqn import PQNConfig
 from agents.qr_dqn import QRDQNConfig
 from agents.rainbow import RainbowConfig
 from agents.value_based import ValueAgent
@@ -132,6 +135,39 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as error:
         ValueConfig(**wrong)
     assert name in str(error.value) and str(value) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "said"),
+    [
+        (DQNConfig, {"munchausen_scale": 0.5}, "munchausen_scale 0.5 does nothing without munchausen"),
+        (DQNConfig, {"noisy_sigma": 0.1}, "noisy_sigma 0.1 does nothing without noisy"),
+        (QRDQNConfig, {"priority_exponent": 0.5}, "priority_exponent 0.5 does nothing without prioritized"),
+        (RainbowConfig, {"prioritized": False, "importance_env_steps": 9}, "importance_env_steps 9 does nothing"),
+        (DQNConfig, {"learning_rate_env_steps": 9}, "learning_rate_env_steps 9 does nothing without learning_rate_end"),
+        (PQNConfig, {"learning_rate_end": None, "learning_rate_env_steps": 9}, "nothing without learning_rate_end"),
+        (DRQNConfig, {"learning_rate_env_steps": 9}, "nothing without learning_rate_end"),
+        (DQNConfig, {"loss": "l1"}, "loss must be one of 'huber', 'mse', got 'l1'"),
+        (DQNConfig, {"optimizer": "sgd"}, "optimizer must be one of 'adam', 'rmsprop', got 'sgd'"),
+        (PQNConfig, {"layer_norm": "some"}, "layer_norm must be one of 'none', 'last', 'all', got 'some'"),
+        (DRQNConfig, {"cell": "tlu"}, "cell must be one of 'lstm', 'gru', 'rnn', got 'tlu'"),
+        (RainbowConfig, {"noisy": False}, "nothing explores; give --no-noisy together with --exploration-start 1"),
+        (NoisyDQNConfig, {"noisy": False}, "nothing explores; give --no-noisy together with --exploration-start 1"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(kind: type, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        kind(**wrong)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["double", "dueling", "noisy", "prioritized", "munchausen"])
+@pytest.mark.parametrize("name", LINE)
+def test_every_part_of_every_preset_can_be_left_out(name: str, part: str) -> None:
+    exploring = {"exploration_start": 1.0, "exploration_end": 0.01} if part == "noisy" else {}
+    for presets in AGENTS.get(name).preset_table.values():
+        for config in presets.values():
+            assert not getattr(dataclasses.replace(config, **{part: False}, **exploring), part)
 
 
 @pytest.mark.parametrize("width", [1, 2])

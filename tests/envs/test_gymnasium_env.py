@@ -13,6 +13,7 @@ import pytest
 import envs
 from aprendiz.errors import ConfigError, EnvError
 from aprendiz.testing import check_env
+from envs.gymnasium_env import GymnasiumEnv
 
 CONTROL = ["cartpole", "acrobot", "mountain-car"]
 TABULAR = ["frozen-lake", "frozen-lake-8x8", "taxi", "cliff-walking"]
@@ -187,6 +188,39 @@ def test_slippery_ice_has_three_outcomes_and_its_own_limit() -> None:
 def test_there_is_no_table_where_it_would_not_tell_the_whole_story() -> None:
     assert envs.make("cartpole", 1).table() is None
     assert envs.make("taxi", 1, fickle_passenger=True).table() is None
+
+
+class Coin(gymnasium.Env):
+    """Somebody else's: tells its probabilities as toy text does, and cannot be restored."""
+
+    observation_space, action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(1)
+
+    def __init__(self) -> None:
+        self.P = {state: {0: [(0.25, 0, 1.0, False), (0.75, 1, 0.0, True)]} for state in range(2)}
+        self.initial_state_distrib = np.array([1.0, 0.0])
+
+    def reset(self, **_: Any) -> tuple[int, dict[str, Any]]:
+        return 0, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        return 1, 0.0, True, False, {}
+
+
+def coin(wrap: Any = None) -> GymnasiumEnv:
+    limited = lambda: gymnasium.wrappers.TimeLimit(gymnasium.wrappers.OrderEnforcing(Coin()), 9)  # noqa: E731
+    return GymnasiumEnv("coin", "coin", 1, False, 0, 100, {}, make=limited, wrap=wrap)
+
+
+def test_an_environment_of_somebody_else_may_tell_its_probabilities() -> None:
+    env = coin()
+    table = env.table()
+    assert table is not None and not env.spec.restorable
+    assert table.probability.tolist() == [[[0.25, 0.75]]] * 2 and table.initial.tolist() == [1.0, 0.0]
+    assert table.terminated.tolist() == [[[False, True]]] * 2 and table.reward[0].tolist() == [[1.0, 0.0]]
+
+
+def test_a_wrapper_may_change_what_a_table_says() -> None:
+    assert coin(lambda env: gymnasium.wrappers.TransformReward(env, lambda reward: 2 * reward)).table() is None
 
 
 def test_blackjack_s_three_numbers_become_one() -> None:
