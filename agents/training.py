@@ -284,6 +284,6 @@ def measure(
             )
             return agent, agent.make_source(env, seed=options.seed)
 
-        return session.fastest_of(candidates, make)
+        return session.fastest_of(candidates, make, options.minutes)
     finally:
         env.close()

@@ -102,7 +102,7 @@ def check_choices(config: Any) -> None:
 
 def check_counts(config: Any, switch: str, *names: str) -> None:
     """Raises ConfigError where one of these fields was changed although it does nothing: field `switch` is off."""
-    if getattr(config, switch) not in (None, False):
+    if not (getattr(config, switch) is None or getattr(config, switch) is False):  # 0.0 is a value
         return
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     for name in names:

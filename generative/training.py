@@ -156,7 +156,7 @@ def measure(
         model = model_class(trial, dataset.spec, seed=options.seed, device=device, precision=precision)
         return model, make_source(model, dataset, options.seed, order.augment)
 
-    return session.fastest_of(candidates, make)
+    return session.fastest_of(candidates, make, options.minutes)
 
 
 def _device(name: str, model_class: type[GenerativeModel], spec: ImageSpec) -> torch.device:

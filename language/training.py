@@ -170,7 +170,7 @@ def measure(
         model = model_class(trial, data.spec, data.vocabulary, seed=options.seed, device=device, precision=precision)
         return model, make_source(model, data, options.seed)
 
-    return session.fastest_of(candidates, make)
+    return session.fastest_of(candidates, make, options.minutes)
 
 
 def _device(name: str, model_class: type[LanguageModel]) -> torch.device:

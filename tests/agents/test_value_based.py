@@ -161,6 +161,10 @@ def test_what_would_do_nothing_is_refused(kind: type, wrong: dict[str, Any], sai
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_schedule_that_ends_at_zero_ends_somewhere() -> None:
+    assert DQNConfig(learning_rate_end=0.0, learning_rate_env_steps=9).learning_rate_env_steps == 9
+
+
 @pytest.mark.parametrize("part", ["double", "dueling", "noisy", "prioritized", "munchausen"])
 @pytest.mark.parametrize("name", LINE)
 def test_every_part_of_every_preset_can_be_left_out(name: str, part: str) -> None:
