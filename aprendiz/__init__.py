@@ -18,6 +18,11 @@ BACKBONES = Registry(
             "three convolutions and a dense layer for stacks of 84x84 frames",
             "Mnih et al. 2015, Nature 518:529",
         ),
+        "nips-cnn": Entry(
+            "aprendiz.backbones:NipsCNN",
+            "the smaller network before it, and A3C's: a third of the arithmetic",
+            "Mnih et al. 2013, arXiv:1312.5602",
+        ),
         "impala-cnn": Entry(
             "aprendiz.impala:ImpalaCNN",
             "residual network for images, any width: x1 is IMPALA's, x2 Beyond the Rainbow's",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -70,6 +71,9 @@ class NatureCNN(nn.Module):
     output, [B, features]. Raises ConfigError for other spaces and for images under 36x36.
     """
 
+    name = "nature-cnn"
+    convolutions: ClassVar[tuple[tuple[int, int, int], ...]] = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+    """Channels, size and stride of each."""
     last_width = 512
     smallest = 36
     """Height and width that its convolutions need."""
@@ -77,15 +81,16 @@ class NatureCNN(nn.Module):
     def __init__(self, observation_space: Space, *, layer_norm: str = "none", trunk: bool = False) -> None:
         super().__init__()
         self.layer_norm = check_layer_norm(layer_norm)
-        channels, height, width = _image_shape(observation_space, "nature-cnn", self.smallest)
-        self.conv1 = nn.Conv2d(channels, 32, kernel_size=8, stride=4)
-        self.conv2 = nn.Conv2d(32, 64, kernel_size=4, stride=2)
-        self.conv3 = nn.Conv2d(64, 64, kernel_size=3, stride=1)
+        shape = _image_shape(observation_space, self.name, self.smallest)
+        channels = shape[0]
+        for number, (wide, size, stride) in enumerate(self.convolutions, 1):
+            self.add_module(f"conv{number}", nn.Conv2d(channels, wide, kernel_size=size, stride=stride))
+            channels = wide
         self.norms = nn.ModuleList()
         if layer_norm == "all":
-            self.norms.extend(ChannelNorm(layer.out_channels) for layer in (self.conv1, self.conv2, self.conv3))
+            self.norms.extend(ChannelNorm(wide) for wide, _, _ in self.convolutions)
         with torch.no_grad():
-            flat = self._convolve(torch.zeros(1, channels, height, width, dtype=torch.uint8)).numel()
+            flat = self._convolve(torch.zeros(1, *shape, dtype=torch.uint8)).numel()
         self.features = flat if trunk else self.last_width
         self.dense: nn.Module | None = None if trunk else nn.Linear(flat, self.features)
         self.norm: nn.Module | None = None
@@ -103,13 +108,29 @@ class NatureCNN(nn.Module):
 
     def _convolve(self, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last).to(_compute_dtype(image.device))
+        layers: list[Any] = [self.get_submodule(f"conv{number}") for number in range(1, len(self.convolutions) + 1)]
         # Dividing the first layer's few weights by 255 is the same as dividing every pixel, and cheaper.
-        hidden = F.relu(self._normed(0, F.conv2d(image, self.conv1.weight / 255, self.conv1.bias, stride=4)))
-        hidden = F.relu(self._normed(1, self.conv2(hidden)))
-        return F.relu(self._normed(2, self.conv3(hidden)))
+        hidden = F.conv2d(image, layers[0].weight / 255, layers[0].bias, stride=layers[0].stride)
+        hidden = F.relu(self._normed(0, hidden))
+        for number, layer in enumerate(layers[1:], 1):
+            hidden = F.relu(self._normed(number, layer(hidden)))
+        return hidden
 
     def _normed(self, layer: int, hidden: Tensor) -> Tensor:
         return self.norms[layer](hidden) if self.norms else hidden
+
+
+class NipsCNN(NatureCNN):
+    """The smaller network of Mnih et al. (2013), "Playing Atari with Deep Reinforcement Learning", section 4.1, and of
+    A3C (Mnih et al. 2016): two convolutions and one dense layer, a third of the arithmetic of `nature-cnn`.
+
+    As `NatureCNN`, but returns [B, 256] and reads images of 20x20 or more.
+    """
+
+    name = "nips-cnn"
+    convolutions = ((16, 8, 4), (32, 4, 2))
+    last_width = 256
+    smallest = 20
 
 
 class MLP(nn.Module):

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aprendiz.device import choose_device, keep_freed_memory
 from aprendiz.errors import ConfigError, DivergedError, RunError, StorageError
 from aprendiz.loop import (

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from gymnasium.spaces import Box
 from torch import nn
 
 from aprendiz import BACKBONES
-from aprendiz.backbones import ACTIVATIONS, MLP, ChannelNorm, ConvDecoder, ConvEncoder, NatureCNN
+from aprendiz.backbones import ACTIVATIONS, MLP, ChannelNorm, ConvDecoder, ConvEncoder, NatureCNN, NipsCNN
 from aprendiz.errors import ConfigError
 
 
@@ -72,6 +73,31 @@ def test_a_residual_layer_adds_to_the_one_before_where_the_widths_allow_it() -> 
     hidden = torch.tanh(first(image.flatten(1)))
     hidden = hidden + torch.tanh(second(hidden))
     torch.testing.assert_close(mlp(image), torch.tanh(third(hidden)))
+
+
+def test_the_smaller_network_of_2013_by_hand() -> None:
+    torch.manual_seed(0)
+    network = NipsCNN(space(4, 84, 84, np.uint8))
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    assert shapes == {
+        "conv1.weight": (16, 4, 8, 8),
+        "conv1.bias": (16,),
+        "conv2.weight": (32, 16, 4, 4),
+        "conv2.bias": (32,),
+        "dense.weight": (256, 9 * 9 * 32),
+        "dense.bias": (256,),
+    }
+    image = torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
+    hidden = F.relu(F.conv2d(image / 255, network.conv1.weight, network.conv1.bias, stride=4))
+    hidden = F.relu(F.conv2d(hidden, network.conv2.weight, network.conv2.bias, stride=2))
+    torch.testing.assert_close(network(image), F.relu(network.dense(hidden.flatten(1))), rtol=1e-4, atol=1e-5)
+    assert network.features == 256 and NipsCNN(space(4, 84, 84, np.uint8), trunk=True).features == 2592
+
+
+def test_the_smaller_network_normalises_as_the_larger_one_and_says_what_it_cannot_read() -> None:
+    assert len(NipsCNN(space(4, 20, 20, np.uint8), layer_norm="all").norms) == 2
+    with pytest.raises(ConfigError, match="nips-cnn needs images of at least 20x20, not 19x40; use --backbone mlp"):
+        NipsCNN(space(4, 19, 40, np.uint8))
 
 
 def test_rectifiers_are_what_an_agent_gets_when_nothing_is_said() -> None:
