@@ -95,7 +95,7 @@ def check_above_zero(config: Any, *names: str) -> None:
 
 def check_choices(config: Any) -> None:
     """Raises ConfigError where a field that is a Literal holds something else."""
-    for name, allowed in _choices(type(config)).items():
+    for name, allowed in _choices(typing.cast(Any, type(config))).items():
         if getattr(config, name) not in allowed:
             raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(config, name)!r}")
 
