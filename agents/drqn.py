@@ -119,11 +119,14 @@ class DRQNConfig:
         )
         check_share(self, "discount", "exploration_start", "exploration_end")
         check_above_zero(self, "learning_rate", "optimizer_epsilon", "max_gradient_norm", "reward_scale")
-        check_counts(self, "learning_rate_end", "learning_rate_env_steps")
         if self.replay_capacity < self.num_envs:
             raise ConfigError(
                 f"replay_capacity {self.replay_capacity} is smaller than the number of environments ({self.num_envs})"
             )
+
+    def check_new(self) -> None:
+        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
+        check_counts(self, "learning_rate_end", "learning_rate_env_steps")
 
 
 _VECTOR = DRQNConfig(

@@ -103,6 +103,9 @@ class PQNConfig:
         check_at_least(self, 0, "exploration_env_steps", "learning_rate_env_steps", "learning_rate_end")
         check_share(self, "discount", "trace_decay", "exploration_start", "exploration_end", "exploration_fraction")
         check_above_zero(self, "learning_rate", "optimizer_epsilon", "reward_scale", "max_gradient_norm")
+
+    def check_new(self) -> None:
+        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
         check_counts(self, "learning_rate_end", "learning_rate_env_steps")
 
     def backbone_options(self) -> dict[str, Any]:

@@ -179,14 +179,15 @@ def _early_env_options(known: dict[str, Any], argv: list[str]) -> dict[str, Any]
     """The environment's own options, which decide what it shows and which actions it takes, and with them which presets
     and agents fit. What cannot be read is left to the parser of the whole command, which says so."""
     found: dict[str, Any] = {}
+    argv = [_dashed(word) for word in argv]
     for name, default in known.items():
         flag = name.replace("_", "-")
         if isinstance(default, bool):
-            said = [word for word in (word.replace("_", "-") for word in argv) if word in (f"--{flag}", f"--no-{flag}")]
+            said = [word for word in argv if word in (f"--{flag}", f"--no-{flag}")]
             if said:
                 found[name] = said[-1] == f"--{flag}"
             continue
-        text = given(argv, flag) or given(argv, name)
+        text = given(argv, flag)
         if text is None:
             continue
         if default is None or isinstance(default, str):
@@ -195,6 +196,14 @@ def _early_env_options(known: dict[str, Any], argv: list[str]) -> dict[str, Any]
             with contextlib.suppress(ValueError):
                 found[name] = type(default)(text)
     return found
+
+
+def _dashed(word: str) -> str:
+    """A flag as it is written in help, `--tile-pixels` for `--tile_pixels`; other words as they are."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
 
 
 def _spec(task: str, env_options: dict[str, Any]) -> EnvSpec:

@@ -42,6 +42,8 @@ def create(
     """Makes a run and trains it. Returns the exit code."""
     assert options.agent is not None
     resolve_mode(options.wandb)
+    if hasattr(hyperparameters, "check_new"):
+        hyperparameters.check_new()
     agent_class = AGENTS.get(options.agent)
     num_envs = getattr(hyperparameters, "num_envs", 1)
     make_env: Callable[..., Env] = lambda count, **more: envs.make(task, count, **env_options, **more)  # noqa: E731
@@ -120,7 +122,7 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     session.check_unfinished(run, which, UNIT, new_total=options.steps is not None)
     device = config["device"]
     if options.device is not None:
-        device = str(_device(options.device, AGENTS.get(config["agent"]["name"]), spec_of(run)))
+        device = str(_device(options.device, AGENTS.get(run.learner), spec_of(run)))
     agent, spec, make_env = new_agent(run, device)
     if options.device is not None:
         config |= {"device": device, "precision": getattr(agent, "precision", "fp32")}
@@ -139,12 +141,14 @@ def _resume(run: Run, options: ResumeOptions) -> int:
 
 def _say_where_learning_ends(config: Any, budget: dict[str, Any], state: LoopState) -> None:
     """Schedules stay where they were when a run is extended: one that ends at a learning rate of 0 ends learning."""
-    end, over = getattr(config, "learning_rate_end", None), getattr(config, "learning_rate_env_steps", None)
-    if end == 0.0 and over is not None and max(state.units, budget["env_steps"] or 0) > over:
-        print(
-            f"the learning rate is 0 from step {over:,} on, where the budget that the run began with ended: nothing is "
-            "learned after it"
-        )
+    over = None
+    if getattr(config, "learning_rate_end", None) == 0.0:
+        over = getattr(config, "learning_rate_env_steps", None)
+    elif getattr(config, "learning_rate_falls", False):
+        over = getattr(config, "schedule_env_steps", None)
+    total = budget["env_steps"]
+    if over is not None and (total is None or max(state.units, total) > over):
+        print(f"the learning rate is 0 from step {over:,} on, where its schedule ends: nothing is learned after it")
 
 
 def _device(name: str, agent_class: type[Agent], spec: EnvSpec) -> torch.device:
@@ -259,6 +263,8 @@ def measure(
 
     Where there is a choice of precision, or a clock to plan for, the real thing is run for a moment with each.
     """
+    import torch
+
     env = make_env(num_envs)
     try:
         small = env.spec.observation_kind != "image"
@@ -287,3 +293,5 @@ def measure(
         return session.fastest_of(candidates, make, options.minutes)
     finally:
         env.close()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the replay memory wants it

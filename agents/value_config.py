@@ -133,13 +133,6 @@ class ValueConfig:
         check_above_zero(self, *positive, "reward_scale")
         if not self.munchausen_lowest <= 0.0:
             raise ConfigError(f"munchausen_lowest must be 0 or less, got {self.munchausen_lowest}")
-        for switch, names in NEEDS.items():
-            check_counts(self, switch, *names)
-        if type(self).noisy and not self.noisy and not max(self.exploration_start, self.exploration_end):
-            raise ConfigError(
-                "without noise and without random actions nothing explores; give --no-noisy together with "
-                "--exploration-start 1 --exploration-end 0.01"
-            )
         if self.munchausen and self.double:
             raise ConfigError(
                 "munchausen and double do not combine: a soft policy has no single next action to choose; "
@@ -150,6 +143,23 @@ class ValueConfig:
                 f"replay_capacity {self.replay_capacity} is smaller than the batch ({self.batch_size}) or the number "
                 f"of environments ({self.num_envs})"
             )
+
+    def check_new(self) -> None:
+        """Raises ConfigError where something that was asked for does nothing. Of new runs only: others are as they
+        are."""
+        for switch, names in NEEDS.items():
+            check_counts(self, switch, *names)
+        if type(self).noisy and not self.noisy:
+            if not max(self.exploration_start, self.exploration_end):
+                raise ConfigError(
+                    "without noise and without random actions nothing explores; give --no-noisy together with "
+                    "--exploration-start 1 --exploration-end 0.01"
+                )
+            if self.exploration_off_env_steps is not None:
+                raise ConfigError(
+                    f"without noise nothing explores after {self.exploration_off_env_steps:,} steps; give --no-noisy "
+                    "together with --exploration-off-env-steps None"
+                )
 
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""

@@ -47,6 +47,8 @@ def home_of(run: Run, devices: Sequence[str], device: str) -> tuple[torch.device
     if device == "auto" and _trained_on(run) == "cpu":
         device = "cpu"  # what learned there is no faster elsewhere, and the numbers are those of training
     chosen = choose_device(device)
+    if device == "auto" and chosen.type not in devices:
+        chosen = torch.device("cpu")
     if chosen.type not in devices:
         raise ConfigError(f"{run.learner} lives on {', '.join(devices)}, not on {chosen.type}")
     return chosen, precision_on(run, chosen)

@@ -40,5 +40,10 @@ def global_seed(seed: int, device: torch.device) -> Iterator[None]:
     if kind == "cuda":
         devices = [torch.cuda.current_device() if device.index is None else device.index]
     with torch.random.fork_rng(devices, device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            with torch.cuda.device(devices[0]):
+                torch.cuda.manual_seed(seed)  # of this one alone; `torch.manual_seed` is for all
+        elif kind == "mps":
+            torch.mps.manual_seed(seed)
         yield

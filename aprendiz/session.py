@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from aprendiz.run import Run
 
 MEASURE_SECONDS = 2.5
-LONGEST_MEASURE_SECONDS = 20.0
 """How long each precision is tried when a run is created."""
+MEASURE_SHARE, LONGEST_MEASURE_SECONDS = 0.01, 20.0
+"""How long the machine is then tried for a plan: this part of the time that is planned for, and at most so long."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,8 @@ def fastest_of(
     precisions: Sequence[str], make: Callable[[str], tuple[Learner, Source]], minutes: float | None = None
 ) -> tuple[str, float]:
     """The fastest of some precisions, and units a second: the real thing is run for a moment with each. Where `minutes`
-    are to be planned for, the fastest is then run for a hundredth of them, 20 seconds at most: first moments are slow.
-    """
+    are to be planned for, the fastest is then run for longer: first moments are slow, and a plan that is short leaves
+    time unused."""
 
     def rate(precision: str, seconds: float) -> float:
         learner, source = make(precision)
@@ -168,7 +169,9 @@ def fastest_of(
         finally:
             close_source(source)
 
-    longer = 0.0 if minutes is None else min(0.6 * minutes, LONGEST_MEASURE_SECONDS)
+    longer = 0.0 if minutes is None else min(MEASURE_SHARE * 60 * minutes, LONGEST_MEASURE_SECONDS)
+    if longer > MEASURE_SECONDS:
+        print(f"trying for {longer:.0f} seconds how fast this machine is", flush=True)
     if len(precisions) == 1:
         return precisions[0], rate(precisions[0], max(MEASURE_SECONDS, longer))
     best, found = fastest({precision: rate(precision, MEASURE_SECONDS) for precision in precisions})
@@ -183,10 +186,9 @@ def close_source(source: Source) -> None:
 
 
 def round_plan(units: int) -> int:
-    """Up to two leading digits: a plan, not a measurement. A schedule that ends a little late learns until the end; one
-    that ends early leaves time unused."""
-    scale = 10 ** max(int(math.log10(max(units, 1))) - 1, 0)
-    return -(-units // scale) * scale
+    """To three leading digits: a plan, not a measurement."""
+    scale = 10 ** max(int(math.log10(max(units, 1))) - 2, 0)
+    return (units + scale // 2) // scale * scale
 
 
 def planned_units(rate: float, minutes: float | None, units: int | None, default: int, smallest: int = 1) -> int:

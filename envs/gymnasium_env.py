@@ -81,7 +81,7 @@ class GymnasiumEnv(Env):
         first = self._envs[0]
         self._raw = [env.unwrapped for env in self._envs]
         self._renders = render
-        self._time_limit = time_limit_steps or getattr(registered, "max_episode_steps", None)
+        self._time_limit = time_limit_steps or getattr(registered, "max_episode_steps", None) or _limit_of(first)
         actions: Any = first.action_space
         self._first_action = self._num_actions = 0
         if isinstance(actions, gymnasium.spaces.Discrete):
@@ -105,11 +105,11 @@ class GymnasiumEnv(Env):
                 "suite": "Gymnasium",
                 "version": gymnasium.__version__,
                 "id": gymnasium_id,
-                # Those with which the id is registered, too: of Atari's they say what is sticky and what is skipped.
-                "options": {option: _plain(value) for option, value in {**kwargs, **options}.items()},
+                "options": {option: _plain(value) for option, value in options.items()},
                 "time_limit_steps": self._time_limit,
                 "score": "whole games",
             }
+            | ({"registered": {name: _plain(value) for name, value in kwargs.items()}} if kwargs else {})
             | (protocol or {}),
             default_env_steps=default_env_steps,
             # An option makes it another task, for which nobody has set a threshold.
@@ -213,11 +213,14 @@ class GymnasiumEnv(Env):
 
         raw: Any = self._raw[0]
         outcomes, initial = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
-        if outcomes is None or initial is None or not isinstance(raw.observation_space, Discrete):
+        spaces = raw.observation_space, raw.action_space
+        if outcomes is None or initial is None or any(type(one) is not Discrete or one.start for one in spaces):
             return None
         if getattr(raw, "fickle_passenger", False) or not self._is_plain(self._envs[0]):
             return None
-        num_states, num_actions = len(outcomes), self.spec.num_actions
+        num_states, num_actions = (int(space.n) for space in spaces)
+        if len(outcomes) != num_states or len(initial) != num_states:
+            return None
         widest = max(len(outcomes[state][action]) for state in range(num_states) for action in range(num_actions))
         shape = (num_states, num_actions, widest)
         next_state, terminated = np.zeros(shape, np.int64), np.zeros(shape, np.bool_)
@@ -309,4 +312,17 @@ class GymnasiumEnv(Env):
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value
+    if callable(value):  # whose repr holds an address, another one in every process
+        return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return repr(value)
+
+
+def _limit_of(env: gymnasium.Env) -> int | None:
+    """The time limit that is wrapped around an environment, in steps."""
+    while env is not env.unwrapped:
+        if limit := vars(env).get("_max_episode_steps"):
+            return int(limit)
+        env = env.env  # type: ignore[attr-defined]
+    return None

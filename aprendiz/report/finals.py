@@ -85,7 +85,8 @@ def _conditions(evaluation: Evaluation) -> dict[str, Any]:
     kept = {name: evaluation[name] for name in CONDITIONS if evaluation.get(name) is not None}
     protocol = kept.get("protocol")
     if isinstance(protocol, dict):
-        kept |= {f"protocol.{name}": value for name, value in protocol.items()}
+        # What an id is registered with follows from the id.
+        kept |= {f"protocol.{name}": value for name, value in protocol.items() if name != "registered"}
         del kept["protocol"]
     return kept
 

@@ -255,7 +255,6 @@ def test_without_sb3_contrib_one_line_says_what_to_install(monkeypatch: pytest.M
 
 
 def test_quantiles_are_shown_with_their_probabilities() -> None:
-    pytest.importorskip("sb3_contrib")
     cls = AGENTS.get("sb3-qrdqn")
     spec = envs.make("cartpole", 1).spec
     config = cls.resolve(cls.Config(quantiles=5), 100)

@@ -48,10 +48,15 @@ def test_an_agent_that_cannot_take_the_actions_is_refused() -> None:
         parsed(TASK, "--continuous", "--agent", "dqn")
 
 
-@pytest.mark.parametrize("words", [("--slope", "0.5"), ("--slope=0.5",)])
+@pytest.mark.parametrize("words", [("--slope", "0.5"), ("--slope=0.5",), ("--slope", "-1.5", "--limit", "7")])
 def test_numbers_reach_the_environment_that_is_asked(words: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"slope is 0\.5"):
+    with pytest.raises(ConfigError, match=r"slope is (0\.5|-1\.5)"):
         parsed(TASK, *words)
+
+
+def test_two_spellings_of_a_flag_are_one_flag() -> None:
+    with pytest.raises(ConfigError, match="--tile-pixels is given as 4 and as 8: give it once"):
+        parsed("minigrid-empty-5x5", "--tile-pixels", "4", "--tile_pixels=8")
 
 
 def test_a_number_that_is_none_is_left_to_the_parser() -> None:
@@ -73,4 +78,5 @@ def test_pictures_made_too_small_for_convolutions_are_read_by_dense_layers(agent
 def test_the_options_of_a_registered_id_are_told() -> None:
     env = GymnasiumEnv("ice", "FrozenLake8x8-v1", 1, False, 0, 1_000, {"is_slippery": False})
     assert gymnasium.spec("FrozenLake8x8-v1").kwargs == {"map_name": "8x8"}
-    assert env.spec.protocol["options"] == {"map_name": "8x8", "is_slippery": False}
+    assert env.spec.protocol["options"] == {"is_slippery": False}
+    assert env.spec.protocol["registered"] == {"map_name": "8x8"}

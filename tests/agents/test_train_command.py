@@ -346,9 +346,10 @@ def test_a_gpu_makes_room_only_for_memories_that_live_there(monkeypatch: pytest.
         assert fitted.replay_capacity == kept
 
 
-def test_a_run_goes_on_on_another_kind_of_device_in_full_precision() -> None:
+def test_a_run_goes_on_on_another_kind_of_device_in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     run = train(*CARTPOLE, "--steps", "200", "--evaluations", "0")
     change_config(config=run.config | {"device": "cuda", "precision": "bf16"})(run.path)
+    monkeypatch.setattr("aprendiz.saved.choose_device", lambda name: torch.device({"auto": "cuda"}.get(name, name)))
     config = resume(Run.open(run.path), "--steps", "300", "--device", "auto").config
     assert (config["device"], config["precision"]) == ("cpu", "fp32")
 

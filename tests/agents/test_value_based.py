@@ -22,6 +22,7 @@ from agents.qr_dqn import QRDQNConfig
 from agents.rainbow import RainbowConfig
 from agents.value_based import ValueAgent
 from agents.value_config import ValueConfig
+from aprendiz.config import from_json, to_json
 from aprendiz.errors import ConfigError
 from aprendiz.impala import spectral_layers
 from aprendiz.replay import Batch
@@ -153,25 +154,34 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
         (DRQNConfig, {"cell": "tlu"}, "cell must be one of 'lstm', 'gru', 'rnn', got 'tlu'"),
         (RainbowConfig, {"noisy": False}, "nothing explores; give --no-noisy together with --exploration-start 1"),
         (NoisyDQNConfig, {"noisy": False}, "nothing explores; give --no-noisy together with --exploration-start 1"),
+        (BTRConfig, {"noisy": False}, "give --no-noisy together with --exploration-off-env-steps None"),
     ],
 )
 def test_what_would_do_nothing_is_refused(kind: type, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as error:
-        kind(**wrong)
+        kind(**wrong).check_new()
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_what_did_nothing_in_an_older_run_is_read_as_it_is() -> None:
+    for config in (RainbowConfig(noisy=False), DQNConfig(munchausen_scale=0.5)):
+        assert from_json(type(config), to_json(config)) == config
+
+
 def test_a_schedule_that_ends_at_zero_ends_somewhere() -> None:
-    assert DQNConfig(learning_rate_end=0.0, learning_rate_env_steps=9).learning_rate_env_steps == 9
+    DQNConfig(learning_rate_end=0.0, learning_rate_env_steps=9).check_new()
 
 
 @pytest.mark.parametrize("part", ["double", "dueling", "noisy", "prioritized", "munchausen"])
 @pytest.mark.parametrize("name", LINE)
 def test_every_part_of_every_preset_can_be_left_out(name: str, part: str) -> None:
-    exploring = {"exploration_start": 1.0, "exploration_end": 0.01} if part == "noisy" else {}
+    exploring: dict[str, Any] = {}
+    if part == "noisy":
+        exploring = {"exploration_start": 1.0, "exploration_end": 0.01, "exploration_off_env_steps": None}
     for presets in AGENTS.get(name).preset_table.values():
         for config in presets.values():
-            assert not getattr(dataclasses.replace(config, **{part: False}, **exploring), part)
+            config.check_new()
+            dataclasses.replace(config, **{part: False}, **exploring).check_new()
 
 
 @pytest.mark.parametrize("width", [1, 2])

@@ -216,7 +216,25 @@ def test_an_environment_of_somebody_else_may_tell_its_probabilities() -> None:
     table = env.table()
     assert table is not None and not env.spec.restorable
     assert table.probability.tolist() == [[[0.25, 0.75]]] * 2 and table.initial.tolist() == [1.0, 0.0]
+    assert table.time_limit == env.spec.protocol["time_limit_steps"] == 9
     assert table.terminated.tolist() == [[[False, True]]] * 2 and table.reward[0].tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize("changes", [{"action_space": gymnasium.spaces.Discrete(1, start=1)}, {"P": [[]]}])
+def test_a_table_of_another_shape_is_none(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    env = coin()
+    for name, value in changes.items():
+        monkeypatch.setattr(env.first, name, value)
+    assert env.table() is None
+
+
+def test_what_an_id_is_registered_with_is_told_in_words_that_last() -> None:
+    def maker() -> gymnasium.Env:
+        return Coin()
+
+    gymnasium.register("OfFunctions-v0", entry_point=lambda maker: maker(), kwargs={"maker": maker})
+    told = GymnasiumEnv("coin", "OfFunctions-v0", 1, False, 0, 100, {}).spec.protocol["registered"]["maker"]
+    assert told.endswith("words_that_last.<locals>.maker") and "0x" not in told
 
 
 def test_a_wrapper_may_change_what_a_table_says() -> None:
