@@ -3,7 +3,7 @@ them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -210,13 +210,16 @@ class GymnasiumEnv(Env):
         (probability, next state, reward, terminated), and `initial_state_distrib`. None elsewhere, and where they do
         not tell the whole story: Taxi's fickle passenger, and wrappers that may change something."""
         from gymnasium.spaces import Discrete
+        from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
         raw: Any = self._raw[0]
         outcomes, initial = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
         spaces = raw.observation_space, raw.action_space
         if outcomes is None or initial is None or any(type(one) is not Discrete or one.start for one in spaces):
             return None
-        if getattr(raw, "fickle_passenger", False) or not self._is_plain(self._envs[0]):
+        own = OrderEnforcing, PassiveEnvChecker, TimeLimit  # what Gymnasium itself wraps around an environment
+        changed = any(type(wrapper) not in own for wrapper in _wrappers(self._envs[0]))
+        if changed or getattr(raw, "fickle_passenger", False):
             return None
         num_states, num_actions = (int(space.n) for space in spaces)
         if len(outcomes) != num_states or len(initial) != num_states:
@@ -232,17 +235,6 @@ class GymnasiumEnv(Env):
                     probability[at], next_state[at], reward[at], terminated[at] = row
         initial = np.array(initial, np.float64)
         return TransitionTable(next_state, probability, reward, terminated, initial, self._time_limit)
-
-    @staticmethod
-    def _is_plain(env: gymnasium.Env) -> bool:
-        """Whether nothing is wrapped around an environment but what Gymnasium itself puts there."""
-        from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
-
-        while env is not env.unwrapped:
-            if type(env) not in (OrderEnforcing, PassiveEnvChecker, TimeLimit):
-                return False
-            env = env.env  # type: ignore[attr-defined]
-        return True
 
     def render(self, lane: int = 0) -> np.ndarray:
         if not self._renders:
@@ -319,10 +311,14 @@ def _plain(value: Any) -> Any:
     return repr(value)
 
 
+def _wrappers(env: gymnasium.Env) -> Iterator[gymnasium.Env]:
+    """What is wrapped around an environment, from the outside in."""
+    while env is not env.unwrapped:
+        yield env
+        env = env.env  # type: ignore[attr-defined]
+
+
 def _limit_of(env: gymnasium.Env) -> int | None:
     """The time limit that is wrapped around an environment, in steps."""
-    while env is not env.unwrapped:
-        if limit := vars(env).get("_max_episode_steps"):
-            return int(limit)
-        env = env.env  # type: ignore[attr-defined]
-    return None
+    limits = (vars(wrapper).get("_max_episode_steps") for wrapper in _wrappers(env))
+    return next((int(limit) for limit in limits if limit), None)
