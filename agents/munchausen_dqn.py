@@ -4,7 +4,7 @@ Paper: Vieillard, Pietquin and Geist, "Munchausen Reinforcement Learning", NeurI
 
     pi = softmax(Q_target / tau)
     y  = r + alpha [tau log pi(a|s)]_{l0}^0 + discount * sum_a' pi(a'|s') (Q_target(s', a') - tau log pi(a'|s'))
-    (section 3)
+    (section 2; the clipping: section 4)
 
 The equations are `soft_policy`, `munchausen_bonus` and `soft_entropy` in agents/value_targets.py, and `--munchausen` of
 every agent of the line; with quantiles this is the paper's M-IQN.
@@ -25,7 +25,7 @@ __all__ = ["PRESETS", "MunchausenDQN", "MunchausenDQNConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class MunchausenDQNConfig(ValueConfig):
-    """Hyperparameters of Munchausen DQN: those of DQN but for the target. `paper`: Vieillard et al. 2020, table 1."""
+    """Hyperparameters of Munchausen DQN: those of DQN but for the target. `paper`: Vieillard et al. (2020)."""
 
     munchausen: bool = True
     """Add the logarithm of the policy to the reward, bootstrap softly (Vieillard et al. 2020)."""

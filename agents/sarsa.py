@@ -50,8 +50,9 @@ class SarsaConfig(TabularConfig):
     exploration_end: float = 0.0005
     """Probability of a uniformly random action after `exploration_env_steps` (ours)."""
     exploration_shape: Literal["linear", "harmonic"] = "harmonic"
-    """`harmonic`: start / (1 + c * steps), which never stops falling towards zero and yet explores without end: what
-    convergence to the optimum needs (Singh et al. 2000, appendix B). `linear`: a straight line, then constant."""
+    """`harmonic`: start / (1 + c * steps), which never stops falling towards zero while its sum grows without end, as
+    convergence to the optimum needs (Singh et al. 2000, appendix B, with a state's own visits in place of steps).
+    `linear`: a straight line, then constant."""
     initial_value: float = 1.0
     """Value of every state and action before it is first visited, in discounted reward. As high as games can be worth,
     or higher, so that what was not tried looks best (Sutton and Barto 2018, section 2.6; most games here pay at most

@@ -85,7 +85,8 @@ def _table(task: str, options: dict[str, Any]) -> tuple[EnvSpec, TransitionTable
         if table is None:
             raise EnvError(
                 f"{env.spec.name} does not expose its transition probabilities, so that there is nothing to solve; "
-                f"environments that do: gridworld, frozen-lake, taxi, cliff-walking, blackjack-cards"
+                "environments that do: gridworld, slippery-gridworld, frozen-lake, frozen-lake-8x8, taxi, "
+                "cliff-walking, blackjack-cards"
             )
         return env.spec, table
     finally:

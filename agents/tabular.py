@@ -57,7 +57,7 @@ class TabularConfig:
     starts."""
     exploration_shape: Literal["linear", "harmonic"] = "linear"
     """`linear`: a straight line, then constant. `harmonic`: start / (1 + c * steps), which never stops falling towards
-    zero and yet explores without end (Singh et al. 2000, appendix B)."""
+    zero while its sum has no bound (Singh et al. 2000, appendix B, with a state's own visits in place of steps)."""
     initial_value: float = 0.0
     """Value of every state and action before it is first visited, in discounted reward (ours)."""
     chunk_env_steps: int = 10_000

@@ -39,7 +39,7 @@ class TrainOptions:
     steps: Optional[int] = None  # noqa: UP045
     """Environment steps of the whole run. Unset: the environment's own number, or until the clock ends the run."""
     minutes: Optional[float] = None  # noqa: UP045
-    """Wall-clock minutes of training, over all sessions, after which the run ends."""
+    """Wall-clock minutes of training, interruptions not counted, after which the run ends."""
     seed: int = 1
     """Decides everything random: initial parameters, games, exploration, batches."""
     device: str = "auto"
@@ -159,6 +159,9 @@ def show_lists() -> None:
         ("default", "the agent's well-tried hyperparameters for this kind of environment"),
         ("fast", "larger batches, less often: meant to score sooner on the clock (agents that have one)"),
         ("paper", "the hyperparameters of the agent's paper (agents that have one)"),
+        ("sb3", "the library's own defaults (sb3-* agents)"),
+        ("like-dqn", "the settings of our dqn, to compare with it (sb3-dqn, images)"),
+        ("pendulum", "RL Baselines3 Zoo's settings for pendulum (those of the sb3-* agents that have it)"),
     ]
     gym = [
         ("gym:<id>", "any Gymnasium id with numbered or bounded continuous actions, such as gym:Blackjack-v1"),

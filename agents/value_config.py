@@ -65,11 +65,11 @@ class ValueConfig:
     munchausen: bool = False
     """Add the logarithm of the policy to the reward, bootstrap softly (Vieillard et al. 2020)."""
     munchausen_scale: float = 0.9
-    """Factor alpha of the log-policy (Vieillard et al. 2020, table 1)."""
+    """Factor alpha of the log-policy (Vieillard et al. 2020, appendix B)."""
     munchausen_temperature: float = 0.03
-    """Temperature tau of the soft policy, in units of value (Vieillard et al. 2020, table 1)."""
+    """Temperature tau of the soft policy, in units of value (Vieillard et al. 2020, appendix B)."""
     munchausen_lowest: float = -1.0
-    """The log-policy, times the temperature, is clipped here (l0 of Vieillard et al. 2020, table 1)."""
+    """The log-policy, times the temperature, is clipped here (l0 of Vieillard et al. 2020, appendix B)."""
     prioritized: bool = False
     """Draw transitions by how wrong they were (Schaul et al. 2016)."""
     priority_exponent: float = 0.6

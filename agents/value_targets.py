@@ -36,8 +36,8 @@ def soft_policy(q_values: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
 
 def munchausen_bonus(scaled_log_policy: Tensor, action: Tensor, scale: float, lowest: float) -> Tensor:
-    """alpha * [tau log pi(a | s)] clipped to [l0, 0]: [B, A] and int64 [B] to [B]. Vieillard et al. (2020), section
-    3."""
+    """alpha * [tau log pi(a | s)] clipped to [l0, 0]: [B, A] and int64 [B] to [B]. Vieillard et al. (2020), sections
+    2 and 4."""
     return scale * of_action(scaled_log_policy, action).clamp(min=lowest, max=0.0)
 
 

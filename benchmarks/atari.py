@@ -26,7 +26,7 @@ from aprendiz.run import Run, runs_folder
 from benchmarks.agent_runs import finished, learning_curve, scores, train
 from benchmarks.common import BenchmarkOptions, machine, print_table, processor, write_result
 
-NATURE = ("--backbone", "nature-cnn", "--no-spectral-norm", "--max-pool", "0")
+NATURE = ("--backbone", "nature-cnn", "--backbone-width", "1", "--no-spectral-norm", "--max-pool", "0")
 ROWS: dict[str, tuple[str, ...]] = {
     "dqn": ("--agent", "dqn"),
     "qr-dqn": ("--agent", "qr-dqn"),

@@ -4,6 +4,7 @@ The task is a MiniGrid room seen from above as a colour picture (48x48): walk fr
 1 - 0.9 * steps / limit, or 0. Everything goes through the commands that a user types:
 
     clock    `agents.train TASK --agent NAME --seed S --minutes M` for each agent, with its default preset
+             (`sb3-dqn`: `like-dqn`)
     steps    `dqn` and `sb3-dqn --preset like-dqn`, whose settings are equal, for the same environment steps
 
 Several may run at a time, each on its share of the cores (`--jobs 2` of two: one core each, for all agents alike).

@@ -135,9 +135,10 @@ def learned_table() -> str:
         return "Not measured yet."
     rows = []
     for one in sorted(content["runs"], key=lambda one: one["environment"]):
-        numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['random_mean']:.1f}", f"{one['checkpoint_step']:,}"
+        numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", f"{one['random_mean']:.1f}"
+        numbers += (f"{one['checkpoint_step']:,}",)
         rows.append((f"`{one['environment']}`", linked(one["agent"], "agents/"), *numbers))
-    heading = ("environment", "agent", "mean", "95% interval", "random", "steps")
+    heading = ("environment", "agent", "mean", "95% interval", "median", "random", "step of the checkpoint")
     minutes = f"After {content['options']['minutes']:g} minutes, one seed:"
     return f"{minutes}\n\n{table(heading, rows)}\n\n{_made(content, content['runs'])}"
 
@@ -237,7 +238,7 @@ def in_environments(agent: str) -> tuple[str, str] | None:
 MEASURES: dict[Callable[[str], tuple[str, str] | None], str] = {
     on_cartpole: "CartPole over five seeds",
     on_pixels: "the small task of pixels",
-    on_breakout: "Breakout",
+    on_breakout: "Breakout with the preset `fast`",
     in_tables: "the tabular tasks",
     in_environments: "continuous tasks",
 }
