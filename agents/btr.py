@@ -83,6 +83,8 @@ class BTRConfig(ValueConfig):
     """Cosines that describe a quantile (Clark et al. 2024)."""
     huber_threshold: float = 1.0
     """kappa: errors from here on count linearly (Clark et al. 2024)."""
+    life_loss_ends_value: bool = False
+    """Value nothing beyond a lost life while learning (the authors' code knows nothing of lives); the game goes on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -90,7 +92,8 @@ class BTRConfig(ValueConfig):
 
 
 PAPER = BTRConfig()
-# A laptop's budget is a hundredth of the paper's: the narrower network, and schedules that follow the budget.
+# A laptop's budget is a hundredth of the paper's: the narrower network, schedules that follow the budget, and what a
+# life is worth, as the rest of the line.
 LAPTOP = replace(
     PAPER,
     backbone_width=1,
@@ -98,6 +101,7 @@ LAPTOP = replace(
     exploration_env_steps=None,
     exploration_off_env_steps=None,
     target_period_env_steps=8_000,
+    life_loss_ends_value=True,
 )
 RECIPE = (
     "n_step", "dueling", "noisy", "munchausen", "prioritized", "priority_exponent", "importance_start",

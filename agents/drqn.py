@@ -102,7 +102,7 @@ class DRQNConfig:
     exploration_env_steps: int | None = None
     """Environment steps over which it falls linearly. None: a tenth of the budget."""
     clip_rewards: bool = True
-    """Learn from the sign of each reward (Mnih et al. 2015); scores are never clipped."""
+    """Learn from rewards clipped to [-1, 1] (Mnih et al. 2015); scores are never clipped."""
     reward_scale: float = 1.0
     """Factor of the rewards that are learned from (1 in the paper)."""
     life_loss_ends_value: bool = True

@@ -13,7 +13,7 @@ The embedding is `QuantileEmbedding` in agents/value_network.py, the loss that o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -75,6 +75,8 @@ PRESETS = with_vector_default(
     # Every transition passes through the network once a quantile.
     batch_size=64,
 )
+# On a laptop's clock 64 quantiles would take most of the time; eight learn as well (Toromanoff et al. 2019, and BTR).
+PRESETS["image"]["fast"] = replace(PRESETS["image"]["fast"], quantiles=8, target_quantiles=8, policy_quantiles=16)
 
 
 class IQN(ValueAgent):

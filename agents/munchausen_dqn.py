@@ -13,7 +13,6 @@ every agent of the line; with quantiles this is the paper's M-IQN.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.dqn import ExpectedValue
@@ -31,21 +30,20 @@ class MunchausenDQNConfig(ValueConfig):
     """Add the logarithm of the policy to the reward, bootstrap softly (Vieillard et al. 2020)."""
 
 
-MSE: Literal["mse"] = "mse"
 PRESETS = with_paper(
     derived(MunchausenDQNConfig, DQN_PRESETS),
-    # Table 1 and Dopamine's numbers, which it builds on: Adam and the squared error.
+    # The authors' m_dqn.py and atari.gin, on Dopamine.
     image={
         "optimizer": "adam",
         "learning_rate": 5e-5,
         "optimizer_epsilon": 0.01 / 32,
-        "loss": MSE,
         "target_period_env_steps": 8_000,
         "warmup_env_steps": 20_000,
         "exploration_end": 0.01,
         "exploration_env_steps": 250_000,
+        "life_loss_ends_value": False,
     },
-    vector={"optimizer": "adam", "learning_rate": 5e-5, "optimizer_epsilon": 0.01 / 32, "loss": MSE},
+    vector={"optimizer": "adam", "learning_rate": 5e-5, "optimizer_epsilon": 0.01 / 32},
 )
 
 

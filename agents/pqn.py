@@ -82,7 +82,7 @@ class PQNConfig:
     exploration_fraction: float = 0.1
     """That part, where exploration_env_steps is not given."""
     clip_rewards: bool = True
-    """Learn from the sign of each reward; scores are never clipped."""
+    """Learn from rewards clipped to [-1, 1]; scores are never clipped."""
     reward_scale: float = 1.0
     """Factor of the rewards that are learned from (0.1 in pqn_cartpole.yaml)."""
     life_loss_ends_value: bool = True

@@ -86,7 +86,7 @@ class RolloutSource(Source):
         rollout_steps: T, steps of each game.
         epochs: how often each step is learned from.
         minibatches: parts of an epoch; they divide T * N.
-        clip_rewards: learn from the sign of each reward; scores are never clipped.
+        clip_rewards: learn from rewards clipped to [-1, 1]; scores are never clipped.
         reward_scale: factor of what is learned from.
         life_loss_ends_value: a lost life has a discount of zero while the game, and its score, go on.
         overlap: learn from a rollout while the next one is being played, a few minibatches at each step, instead of
@@ -173,7 +173,7 @@ class RolloutSource(Source):
         """Whether the rollout is complete."""
         step, at = self.env.recv(), self._filled
         assert self._sent is not None
-        reward = np.sign(step.reward) if self.clip_rewards else step.reward
+        reward = np.clip(step.reward, -1.0, 1.0) if self.clip_rewards else step.reward
         no_bootstrap = step.terminated | step.life_lost if self.life_loss_ends_value else step.terminated
         self._observations[at], self._actions[at] = self.observation, self._sent
         self._rewards[at] = reward * self.reward_scale

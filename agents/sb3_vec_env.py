@@ -64,7 +64,7 @@ class GameVecEnv(SpacesVecEnv):
 
     Args:
         seed: of the games, at the first reset.
-        clip_rewards: hand out the sign of each reward (Mnih et al. 2015).
+        clip_rewards: hand out rewards clipped to [-1, 1] (Mnih et al. 2015).
         life_loss_ends_value: a lost life is `done`.
         stores_forced_actions: write a forced action over the one that was chosen, in the library's own array, so that
             it is remembered as the action taken. Right for learning from any behaviour (DQN); a learner of its own
@@ -113,6 +113,6 @@ class GameVecEnv(SpacesVecEnv):
             }
         if ended.any():
             self.recent.add(step.score[ended], step.length[ended])
-        rewards = np.sign(step.reward) if self.clip_rewards else step.reward
+        rewards = np.clip(step.reward, -1.0, 1.0) if self.clip_rewards else step.reward
         dones = ended | step.life_lost if self.life_loss_ends_value else ended
         return step.observation, rewards, dones, infos

@@ -219,6 +219,8 @@ def _announce(run: Run, config: dict[str, Any], rate: float) -> None:
     shown = ("num_envs", "warmup_env_steps", "exploration_env_steps", "replay_capacity")
     text = ", ".join(f"{name} {resolved[name]:,}" for name in shown if isinstance(resolved.get(name), int))
     print(f"  planned for {budget['planned_env_steps']:,} steps: {text}")
+    if (resolved.get("warmup_env_steps") or 0) >= budget["planned_env_steps"]:
+        print("  nothing will be learned: the warm-up is as long as the run; give --warmup-env-steps, or more steps")
     print(f"  {run.path}", flush=True)
 
 

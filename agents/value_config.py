@@ -115,7 +115,7 @@ class ValueConfig:
     exploration_off_env_steps: int | None = None
     """Environment steps after which no action is random any more, and noise alone explores. None: never."""
     clip_rewards: bool = True
-    """Learn from the sign of each reward (Mnih et al. 2015); scores are never clipped."""
+    """Learn from rewards clipped to [-1, 1] (Mnih et al. 2015); scores are never clipped."""
     reward_scale: float = 1.0
     """Factor of the rewards that are learned from (0.1 in PQN's pqn_cartpole.yaml); scores are never scaled."""
     life_loss_ends_value: bool = True

@@ -2,7 +2,7 @@
 
 Everything goes through the commands that a user types: `agents.train GAME --agent NAME --preset fast --minutes M`, then
 the checkpoint called `best` (chosen on other games) plays 30 fresh whole games with 1% random actions. The rows are
-agents, and BTR without one of its parts each. The runs stay in the folder of runs, for curves and videos; the file of
+agents, and BTR without some of its parts. The runs stay in the folder of runs, for curves and videos; the file of
 results, `atari-GAME-MINUTES.json`, is written after every run, and what stands in it is not run again.
 
 What papers lead one to expect, in the median over 57 games after 200 million frames: DQN, then C51, then QR-DQN, then

@@ -189,6 +189,12 @@ def test_a_larger_total_with_a_learning_rate_of_zero_is_said(capsys: pytest.Capt
         assert ("the learning rate is 0 from step 400 on" in printed) == said
 
 
+def test_a_warm_up_as_long_as_the_run_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for warmup in ("300", "299"):
+        train(*CARTPOLE, "--evaluations", "0", "--steps", "300", "--warmup-env-steps", warmup)
+        assert ("nothing will be learned" in capsys.readouterr().out) == (warmup == "300")
+
+
 def test_gridworld_goes_on_to_a_larger_total() -> None:
     settings = ("--evaluations", "0", "--exploration-env-steps", "2_000")
     whole = train(*GRIDWORLD, *settings, "--steps", "3_600")

@@ -26,6 +26,7 @@ PAPERS: dict[str, dict[str, Any]] = {
         "warmup_env_steps": 50_000,
         "exploration_end": 0.1,
         "exploration_env_steps": 1_000_000,
+        "life_loss_ends_value": True,
     },
     "double-dqn": TUNED_DOUBLE | {"learning_rate": 2.5e-4},
     "dueling-dqn": TUNED_DOUBLE
@@ -41,7 +42,8 @@ PAPERS: dict[str, dict[str, Any]] = {
     "munchausen-dqn": ADAM
     | {
         "learning_rate": 5e-5,
-        "loss": "mse",
+        "loss": "huber",
+        "life_loss_ends_value": False,
         "munchausen_scale": 0.9,
         "munchausen_temperature": 0.03,
         "munchausen_lowest": -1.0,
@@ -87,6 +89,7 @@ PAPERS: dict[str, dict[str, Any]] = {
         "munchausen_scale": 0.9,
         "munchausen_temperature": 0.03,
         "max_gradient_norm": 10.0,
+        "life_loss_ends_value": False,
     },
     "drqn": {
         "optimizer": "adadelta",

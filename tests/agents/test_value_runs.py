@@ -14,7 +14,7 @@ from gymnasium.spaces import Discrete
 import envs
 from agents import AGENTS
 from aprendiz import checkpoint
-from tests.agents.value_agents import ACTIONS, LINE, VECTOR, make_agent, make_batch, parameters
+from tests.agents.value_agents import ACTIONS, IMAGE, LINE, VECTOR, make_agent, make_batch, parameters
 
 
 def test_the_learning_rate_falls_with_environment_steps() -> None:
@@ -45,17 +45,17 @@ def test_gradients_are_scaled_down_together() -> None:
     assert float(norm) == pytest.approx(1e-3, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", LINE)
-def test_a_saved_agent_goes_on_exactly(tmp_path: Path, name: str) -> None:
-    agent = make_agent(name, target_period_env_steps=10)
+@pytest.mark.parametrize(("name", "space"), [*((name, VECTOR) for name in LINE), ("btr", IMAGE)])
+def test_a_saved_agent_goes_on_exactly(tmp_path: Path, name: str, space: Any) -> None:
+    agent = make_agent(name, space, target_period_env_steps=10)
     for number in range(3):
-        agent.update(make_batch(agent, seed=number, env_steps=4 * number))
+        agent.update(make_batch(agent, space, seed=number, env_steps=4 * number))
     checkpoint.save(tmp_path / "saved", agent.state_dict())
-    resumed = make_agent(name, seed=99, target_period_env_steps=10)
+    resumed = make_agent(name, space, seed=99, target_period_env_steps=10)
     resumed.load_state_dict(checkpoint.load(tmp_path / "saved"))
     for number in range(3, 6):
         for one in (agent, resumed):
-            one.update(make_batch(agent, seed=number, env_steps=4 * number))
+            one.update(make_batch(agent, space, seed=number, env_steps=4 * number))
         ours, theirs = parameters(agent), parameters(resumed)
         assert all((ours[key] == theirs[key]).all() for key in ours)
 
@@ -144,17 +144,17 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", LINE)
-def test_captured_updates_of_the_line_equal_eager_ones(name: str) -> None:
+@pytest.mark.parametrize(("name", "space"), [*((name, VECTOR) for name in LINE), ("btr", IMAGE)])
+def test_captured_updates_of_the_line_equal_eager_ones(name: str, space: Any) -> None:
     agent_class = AGENTS.get(name)
-    config = dataclasses.replace(agent_class.preset_table["vector"]["default"], batch_size=8, learning_rate_end=1e-5)
+    preset = agent_class.preset_table["image" if space is IMAGE else "vector"]["default"]
+    config = dataclasses.replace(preset, batch_size=8, learning_rate_end=1e-5)
     captured, eager = (
-        agent_class(agent_class.resolve(config, 100), VECTOR, Discrete(ACTIONS), seed=0, device="cuda")
-        for _ in range(2)
+        agent_class(agent_class.resolve(config, 100), space, Discrete(ACTIONS), seed=0, device="cuda") for _ in range(2)
     )
     eager._captured = eager._gradient_step
     for number in range(5):
-        batch = make_batch(eager, seed=number, env_steps=10 * number)
+        batch = make_batch(eager, space, seed=number, env_steps=10 * number)
         for field in ("observation", "action", "reward", "discount", "next_observation", "weights"):
             value = getattr(batch, field)
             setattr(batch, field, None if value is None else value.cuda())

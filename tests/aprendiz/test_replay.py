@@ -155,11 +155,24 @@ def assert_equals_games(replay: Replay, player: Player, n_step: int, seed: int =
     np.testing.assert_array_equal(batch.next_observation.numpy(), np.stack([row.next_observation for row in rows]))
 
 
+@pytest.fixture(params=["kernels", "tensors"])
+def where(request: pytest.FixtureRequest) -> str:
+    """How stacks are gathered: by compiled loops, as where they lie in the processor's memory, or by PyTorch's
+    operations, as on a GPU."""
+    return str(request.param)
+
+
+def gathered(replay: Replay, where: str) -> Replay:
+    if where == "tensors":
+        replay._pixels = None
+    return replay
+
+
 @pytest.mark.parametrize("n_step", [1, 3])
-@pytest.mark.parametrize(("kind", "stack"), [("image", 4), ("image", 1), ("vector", 1), ("discrete", 1)])
-def test_samples_equal_the_games_written_out(kind: str, stack: int, n_step: int) -> None:
+@pytest.mark.parametrize(("kind", "stack"), [("image", 4), ("image", 3), ("image", 1), ("vector", 1), ("discrete", 1)])
+def test_samples_equal_the_games_written_out(kind: str, stack: int, n_step: int, where: str) -> None:
     player = Player(seed=3, lanes=3, kind=kind, stack=stack)
-    replay = player.memory(capacity=90, n_step=n_step)
+    replay = gathered(player.memory(capacity=90, n_step=n_step), where)
     player.start(replay)
     for _ in range(12):  # some 30 slots a lane, filled five times over
         player.play(replay, 13)
@@ -233,8 +246,8 @@ def test_a_time_limit_bootstraps_from_the_true_last_observation() -> None:
     assert at(replay, 1) == {"observation": [1, 2], "reward": 3.0, "discount": 0.5, "next": [2, 3]}
 
 
-def test_a_stack_holds_nothing_of_the_game_before() -> None:
-    replay = small_memory(stack=4)
+def test_a_stack_holds_nothing_of_the_game_before(where: str) -> None:
+    replay = gathered(small_memory(stack=4), where)
     first(replay, 1)
     add(replay, 2)
     add(replay, 3, over=True, new=7)
@@ -384,9 +397,9 @@ def test_a_memory_smaller_than_the_lanes_is_refused() -> None:
 
 
 @pytest.mark.parametrize("n_step", [1, 3])
-def test_games_that_were_cut_end_with_what_was_seen_last(n_step: int) -> None:
+def test_games_that_were_cut_end_with_what_was_seen_last(n_step: int, where: str) -> None:
     player = Player(seed=4, lanes=3, kind="image", stack=4)
-    replay = player.memory(capacity=300, n_step=n_step)
+    replay = gathered(player.memory(capacity=300, n_step=n_step), where)
     player.start(replay)
     for steps in (1, 25, 40):
         player.play(replay, steps)

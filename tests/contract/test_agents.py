@@ -73,10 +73,12 @@ def test_every_number_of_an_agent_is_explained(name: str) -> None:
     assert [field for field, said in field_docs(AGENTS.get(name).Config).items() if not said] == []
 
 
-@pytest.mark.parametrize("name", ["dqn", "prioritized-dqn", "sb3-dqn", "sb3-ppo"])
+@pytest.mark.parametrize("name", ["dqn", "prioritized-dqn", "btr", "sb3-dqn", "sb3-ppo"])
 def test_agents_keep_the_contract_on_images_whose_games_cannot_be_restored(name: str) -> None:
     agent = AGENTS.get(name)
     config = dataclasses.replace(small(agent.presets(envs.make("pong", 1).spec)["default"]), num_envs=2)
+    if name == "btr":  # one update for each step of its 64 games
+        config = dataclasses.replace(config, train_period_env_steps=4)
     check_agent(agent, lambda num_envs: envs.make("pong", num_envs), config=config, env_steps=30)
 
 

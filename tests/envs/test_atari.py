@@ -190,7 +190,7 @@ def test_sticky_actions_change_the_game_and_the_protocol_says_so() -> None:
 
 def test_the_protocol_is_the_classic_one() -> None:
     protocol = envs.make("breakout", 1).spec.protocol
-    assert protocol["frames_per_step"] == 4 and protocol["no_op_frames_max"] == 29
+    assert protocol["frames_per_step"] == 4 and protocol["no_op_frames_max"] == 30
     assert protocol["sticky_actions"] == 0.0 and protocol["time_limit_steps"] == 27_000
     assert protocol["fire_on_reset"] and protocol["fire_after_lost_life"]
 
