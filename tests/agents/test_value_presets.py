@@ -139,7 +139,7 @@ def test_presets_keep_what_makes_the_agent(name: str, kind: str) -> None:
     plain = agent.Config()
     for preset in agent.preset_table[kind].values():
         for flag in ("double", "dueling", "prioritized", "noisy", "munchausen"):
-            assert getattr(preset, flag) == getattr(plain, flag) or (name == "qr-dqn" and flag == "double")
+            assert getattr(preset, flag) == getattr(plain, flag)
         assert preset.noisy is False or name == "btr" or preset.exploration_start == 0.0
 
 
