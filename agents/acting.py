@@ -116,8 +116,8 @@ class ActingSource(Source):
         step = self._received or self.env.recv()
         self._received = None
         ended = step.ended
-        no_bootstrap = step.terminated | step.life_lost if self.life_loss_ends_value else step.terminated
-        reward = np.float32(self.reward_scale) * (np.clip(step.reward, -1.0, 1.0) if self.clip_rewards else step.reward)
+        no_bootstrap = step.no_bootstrap(self.life_loss_ends_value)
+        reward = np.float32(self.reward_scale) * step.learned_reward(self.clip_rewards)
         assert self._sent is not None
         self.replay.add(self._sent, reward, no_bootstrap, ended, step.observation, step.final_observation)
         self.observation = step.observation

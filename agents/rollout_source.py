@@ -173,11 +173,9 @@ class RolloutSource(Source):
         """Whether the rollout is complete."""
         step, at = self.env.recv(), self._filled
         assert self._sent is not None
-        reward = np.clip(step.reward, -1.0, 1.0) if self.clip_rewards else step.reward
-        no_bootstrap = step.terminated | step.life_lost if self.life_loss_ends_value else step.terminated
         self._observations[at], self._actions[at] = self.observation, self._sent
-        self._rewards[at] = reward * self.reward_scale
-        self._discounts[at] = np.where(no_bootstrap, 0.0, self.discount)
+        self._rewards[at] = step.learned_reward(self.clip_rewards) * self.reward_scale
+        self._discounts[at] = np.where(step.no_bootstrap(self.life_loss_ends_value), 0.0, self.discount)
         self._traces[at] = ~step.ended
         self._value_cut_games(at, step)
         self.observation, self._sent = step.observation, None

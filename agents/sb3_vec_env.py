@@ -113,6 +113,5 @@ class GameVecEnv(SpacesVecEnv):
             }
         if ended.any():
             self.recent.add(step.score[ended], step.length[ended])
-        rewards = np.clip(step.reward, -1.0, 1.0) if self.clip_rewards else step.reward
         dones = ended | step.life_lost if self.life_loss_ends_value else ended
-        return step.observation, rewards, dones, infos
+        return step.observation, step.learned_reward(self.clip_rewards), dones, infos

@@ -108,7 +108,7 @@ class StepSource(Source):
             action=actions,
             reward=step.reward,
             next_observation=step.final_observation,
-            discount=np.where(step.terminated | step.life_lost, 0.0, self.discount),
+            discount=np.where(step.no_bootstrap(life_loss_ends_value=True), 0.0, self.discount),
             next_action=next_action,
             explore=explore,
             lane=np.arange(self.env.num_envs),

@@ -88,6 +88,14 @@ class Step:
         """bool [N]: terminated or truncated."""
         return self.terminated | self.truncated
 
+    def learned_reward(self, clip: bool) -> np.ndarray:
+        """float32 [N]: what is learned from, clipped to [-1, 1] where asked (Mnih et al. 2015)."""
+        return np.clip(self.reward, -1.0, 1.0) if clip else self.reward
+
+    def no_bootstrap(self, life_loss_ends_value: bool) -> np.ndarray:
+        """bool [N]: nothing of value follows: the game is over or, where asked, a life lost. Not at a time limit."""
+        return self.terminated | self.life_lost if life_loss_ends_value else self.terminated
+
 
 class Env:
     """N games of one kind, in lanes 0 to N - 1. Subclasses define `reset`, `send`, `recv`, and saving and loading."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 from PIL import Image
 from report_runs import make_run
 
@@ -36,6 +37,7 @@ def offline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "grid.png")
     tracker.image("sample/images", folder / "grid.png", 500)
     tracker.finish()
+    wandb.teardown()  # W&B's service may write on after the run has ended, but not after its own end
     (found,) = (folder / "wandb").glob("offline-run-*")
     return found
 
@@ -60,8 +62,8 @@ def test_pictures_of_an_offline_run_are_found(offline_folder: Path) -> None:
 @pytest.mark.xdist_group("wandb")
 def test_an_offline_run_that_is_cut_off_is_read_up_to_there(offline_folder: Path, tmp_path: Path) -> None:
     (file,) = offline_folder.glob("*.wandb")
-    whole = list(offline.records(file))
     data = file.read_bytes()
+    whole = list(offline.records(file))
     for cut in (len(data) - 1, len(data) // 2, 5000):
         (tmp_path / file.name).write_bytes(data[:cut])
         part = list(offline.records(tmp_path / file.name))
