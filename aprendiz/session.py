@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aprendiz.device import choose_device, keep_freed_memory
+from aprendiz.device import choose_device, flush_denormals, keep_freed_memory
 from aprendiz.errors import ConfigError, DivergedError, RunError, StorageError
 from aprendiz.loop import (
     Budget,
@@ -117,6 +117,7 @@ def set_threads(saved: int | None, device: torch.device, *, small: bool) -> int:
 
     if device.type == "cpu":
         keep_freed_memory()
+        flush_denormals()
     threads = saved or (1 if small else torch.get_num_threads())
     torch.set_num_threads(threads)
     return threads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from aprendiz import device
+from aprendiz import device, session
 from aprendiz.device import (
     CapturedStep,
     available_memory,
@@ -89,6 +90,24 @@ def test_a_library_that_needs_a_name_is_left_alone(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ctypes, "CDLL", windows)
     keep_freed_memory()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_on_a_cpu_has_no_denormal_numbers(threads: int) -> None:
+    """Else Adam takes many times as long for units that are never active."""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no such mode")
+    before, small = torch.get_num_threads(), torch.full((1 << 20,), 1e-38)
+    try:
+        torch.set_num_threads(threads)
+        assert (small * 0.1).all()
+        session.set_threads(threads, torch.device("cpu"), small=False)
+        assert not (small[:1000] * 0.1).any()  # of this thread; the others' mode is that of when they began
+        with ThreadPoolExecutor(1) as pool:
+            assert not pool.submit(lambda: (small[:1000] * 0.1).any()).result()
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def test_a_captured_step_acts_on_the_device_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
