@@ -26,7 +26,7 @@ class ActingSource(Source):
     Args:
         warmup_env_steps: no updates before so many environment steps have been stored.
         train_period_env_steps: one update for every so many environment steps.
-        clip_rewards: rewards are stored as their sign (Mnih et al. 2015); scores are never clipped.
+        clip_rewards: rewards are stored clipped to [-1, 1] (Mnih et al. 2015); scores are never clipped.
         reward_scale: factor of the rewards that are stored; scores are never scaled.
         overlap: learn while the games are stepping in threads of their own. False steps them first: the same numbers,
             sooner where learning keeps every core busy by itself.

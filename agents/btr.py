@@ -48,10 +48,10 @@ class BTRConfig(ValueConfig):
     """Draw transitions by how wrong they were (Schaul et al. 2016)."""
     priority_exponent: float = 0.2
     """alpha of prioritised replay (Clark et al. 2024)."""
-    importance_start: float = 0.45
-    """beta of prioritised replay, which stays as it is (Clark et al. 2024)."""
-    importance_end: float = 0.45
-    """beta at the end of its schedule (Clark et al. 2024)."""
+    importance_start: float = 0.2
+    """beta of prioritised replay, which stays as it is (alpha, in the authors' code; the paper names none)."""
+    importance_end: float = 0.2
+    """beta at the end of its schedule (as at its start)."""
     learning_rate: float = 1e-4
     """Step size of Adam (Clark et al. 2024)."""
     optimizer_epsilon: float = 0.005 / 256
@@ -84,7 +84,7 @@ class BTRConfig(ValueConfig):
     huber_threshold: float = 1.0
     """kappa: errors from here on count linearly (Clark et al. 2024)."""
     life_loss_ends_value: bool = False
-    """Value nothing beyond a lost life while learning (the authors' code knows nothing of lives); the game goes on."""
+    """Value nothing beyond a lost life while learning (off by default in the authors' code); the game goes on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

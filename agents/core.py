@@ -28,6 +28,7 @@ __all__ = [
     "check_actions_fit",
     "derived_seed",
     "epsilon_greedy",
+    "follow_learning_rate",
     "linear_exploration",
 ]
 

@@ -137,8 +137,7 @@ def _rounded(mass: NDArray[np.float64]) -> list[list[float]]:
 
 def table_words(saved: SavedAgent) -> dict[str, Any] | None:
     """The table of a tabular agent on the map of its environment, JSON-able; None of other agents."""
-    from agents.value_table import best_actions, layout, signs_of
-    from agents.watch import known_states
+    from agents.value_table import best_actions, known_states, layout, signs_of
 
     q: Any = getattr(saved.agent, "q", None)
     if q is None:

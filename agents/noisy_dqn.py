@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.dqn import ExpectedValue
 from agents.value_based import ValueAgent
-from agents.value_config import ValueConfig, derived
+from agents.value_config import ValueConfig, derived, with_paper
 
 __all__ = ["PRESETS", "NoisyDQN", "NoisyDQNConfig"]
 
@@ -34,7 +34,7 @@ class NoisyDQNConfig(ValueConfig):
     """Probability of a random action once the schedule has ended (none in Fortunato et al. 2018, section 3.1)."""
 
 
-PRESETS = derived(NoisyDQNConfig, DQN_PRESETS)
+PRESETS = with_paper(derived(NoisyDQNConfig, DQN_PRESETS), image={"exploration_env_steps": None})
 
 
 class NoisyDQN(ValueAgent):

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
 from agents.rollout_source import Rollout, RolloutSource, TargetBatch
+from agents.value_config import is_quick
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
@@ -226,6 +227,8 @@ class PQN(Agent):
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, PQNConfig]:
         named = dict(PRESETS[spec.observation_kind])
+        if is_quick(spec):  # the authors' minatar.yaml, also pictures of a few squares, lets it fall
+            named["default"] = dataclasses.replace(named["default"], learning_rate_end=0.0)
         if wants_dense_layers(spec):
             return {name: dataclasses.replace(config, backbone="mlp") for name, config in named.items()}
         return named
@@ -262,6 +265,8 @@ class PQN(Agent):
         return linear_exploration(self.config, env_steps)
 
     def act(self, observations: NDArray[Any], explore: float, generator: np.random.Generator) -> NDArray[np.int64]:
+        """Actions int64 [N] for observations [N, ...]."""
+
         def greedy() -> NDArray[np.int64]:
             return self._q_values(observations).argmax(axis=1)
 

@@ -58,7 +58,7 @@ PRESETS = with_vector_default(
     with_paper(
         derived(RainbowConfig, DQN_PRESETS),
         # Table 1: 80,000 frames before learning starts, 32,000 between copies of the target network.
-        image={**PAPER, "warmup_env_steps": 20_000, "target_period_env_steps": 8_000},
+        image={**PAPER, "warmup_env_steps": 20_000, "target_period_env_steps": 8_000, "exploration_env_steps": None},
         vector={**PAPER, **UNSCALED},
     ),
     n_step=DQN_PRESETS["vector"]["default"].n_step,

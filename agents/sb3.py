@@ -56,7 +56,8 @@ class SB3Config:
     hidden_units: int = 64
     """Units of each of them."""
     clip_rewards: bool = False
-    """Learn from the sign of each reward (the library's AtariWrapper does); scores are never clipped."""
+    """Learn from rewards clipped to [-1, 1], as our agents do (the library's AtariWrapper takes their sign: the same
+    where they are whole numbers); scores are never clipped."""
     life_loss_ends_value: bool = True
     """Value nothing beyond a lost life while learning, as our DQN does; the game and its score go on."""
 

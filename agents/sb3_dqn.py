@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from stable_baselines3 import DQN
@@ -17,7 +17,11 @@ from stable_baselines3 import DQN
 from agents.core import linear_exploration
 from agents.sb3 import ReplayAgent, ReplayConfig
 from agents.sb3_vec_env import SpacesVecEnv
+from agents.value_config import for_quick_tasks, is_quick
 from aprendiz.config import check_above_zero, check_at_least, check_share
+
+if TYPE_CHECKING:
+    from envs.core import EnvSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +32,7 @@ class SB3DQNConfig(ReplayConfig):
     learning_rate: float = 1e-4
     """Step size of Adam."""
     target_period_env_steps: int = 10_000
-    """Environment steps between updates of the target network."""
+    """Environment steps between updates of the target network, rounded down to whole steps of all games."""
     exploration_start: float = 1.0
     """Probability of a random action at first."""
     exploration_end: float = 0.05
@@ -136,6 +140,13 @@ class SB3DQN(EpsilonGreedyAgent):
     Config = SB3DQNConfig
     name = "sb3-dqn"
     preset_table: ClassVar[Any] = PRESETS
+
+    @classmethod
+    def presets(cls, spec: EnvSpec) -> dict[str, Any]:
+        named = super().presets(spec)
+        if is_quick(spec):
+            named["like-dqn"] = for_quick_tasks(named["like-dqn"])
+        return named
 
     def build(self, env: SpacesVecEnv) -> Any:
         norm = self.config.max_gradient_norm

@@ -5,7 +5,7 @@ What differs between the two worlds is translated here, so that an agent of thei
 - A step that ends a game already shows the next one; the last observation goes into `terminal_observation`, and a game
   that the time limit ended says so in `TimeLimit.truncated`, so that its value is still bootstrapped.
 - A lost life is a `done` without a terminal observation: nothing is valued beyond it, and the game goes on.
-- Rewards are clipped to their sign where asked for; scores are never clipped.
+- Rewards are clipped to [-1, 1] where asked for; scores are never clipped.
 - An action that the protocol forces (FIRE after a lost life) is what is pressed.
 """
 

@@ -6,13 +6,14 @@ learned, beside the optimum. The values are drawn on the environment's map, `--p
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
+import envs
 from aprendiz.cli import flat, main, parse
 from aprendiz.errors import ConfigError, EnvError
+from envs import WITH_TABLE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 
 PROG = "python -m agents.solve"
 DESCRIPTION = (
-    "The exact values of an environment that exposes its transition probabilities (gridworld, slippery-gridworld, "
-    "frozen-lake, frozen-lake-8x8, taxi, cliff-walking, blackjack-cards): value iteration, or policy evaluation."
+    f"The exact values of an environment that exposes its transition probabilities ({', '.join(WITH_TABLE)}): value "
+    "iteration, or policy evaluation."
 )
 
+DISCOUNT = 0.99
 NEARLY_ONE = 0.999999
 """Stands for a discount of 1, for which a policy that never ends a game has no value."""
 
@@ -33,14 +35,15 @@ NEARLY_ONE = 0.999999
 class SolveOptions:
     """Options of the command."""
 
-    policy: Literal["optimal", "random"] = "optimal"
-    """Whose values: `optimal` is value iteration, `random` evaluates the policy that chooses uniformly."""
-    discount: float = 0.99
-    """Discount per environment step, as the agents' own default."""
+    policy: Optional[Literal["optimal", "random"]] = None  # noqa: UP045
+    """Whose values: `optimal` is value iteration, `random` evaluates the policy that chooses uniformly. None:
+    optimal."""
+    discount: Optional[float] = None  # noqa: UP045
+    """Discount per environment step. None: 0.99, the agents' own default."""
     run: Optional[str] = None  # noqa: UP045
     """Evaluate the greedy policy of this run's tabular agent instead, with its environment and discount."""
-    checkpoint: str = "last"
-    """Of the run: `last`, `best` or a step."""
+    checkpoint: Optional[str] = None  # noqa: UP045
+    """Of the run: `last`, `best` or a step. None: last."""
     picture: Optional[Path] = None  # noqa: UP045
     """Draw values and policy into this .png."""
 
@@ -51,13 +54,14 @@ def command(argv: list[str]) -> int:
         options: SolveOptions = parse(SolveOptions, argv, prog=PROG, description=DESCRIPTION)
         if options.run is None:
             raise ConfigError(f"name an environment first, as in `{PROG} frozen-lake`, or --run RUN; {PROG} --help")
+        for given in ("policy", "discount"):
+            if getattr(options, given) is not None:
+                raise ConfigError(f"--{given} does nothing with --run, which has its own; leave it away")
         return _solve_run(options)
-    import envs
-    from agents.train import _env_dataclass
 
     task, rest = argv[0], argv[1:]
-    environment = _env_dataclass(envs.options(task))
-    kind = dataclasses.make_dataclass(
+    environment = envs.options_class(task)
+    kind = make_dataclass(
         "Options",
         [
             ("common", Annotated[SolveOptions, flat("options")]),
@@ -71,22 +75,21 @@ def command(argv: list[str]) -> int:
     parsed: Any = parse(kind, rest, prog=f"{PROG} {task}", description=DESCRIPTION, default=default)
     if parsed.common.run is not None:
         raise ConfigError(f"give an environment or --run RUN, not both: a run knows its own; {PROG} --help")
-    spec, table = _table(task, dataclasses.asdict(parsed.environment))
+    if parsed.common.checkpoint is not None:
+        raise ConfigError("--checkpoint does nothing without --run; leave it away")
+    spec, table = _table(task, asdict(parsed.environment))
     _solve(spec, table, parsed.common)
     return 0
 
 
 def _table(task: str, options: dict[str, Any]) -> tuple[EnvSpec, TransitionTable]:
-    import envs
-
     env = envs.make(task, 1, **options)
     try:
         table = env.table()
         if table is None:
             raise EnvError(
                 f"{env.spec.name} does not expose its transition probabilities, so that there is nothing to solve; "
-                "environments that do: gridworld, slippery-gridworld, frozen-lake, frozen-lake-8x8, taxi, "
-                "cliff-walking, blackjack-cards"
+                f"environments that do: {', '.join(WITH_TABLE)}"
             )
         return env.spec, table
     finally:
@@ -100,14 +103,17 @@ def _solve(spec: EnvSpec, table: TransitionTable, options: SolveOptions) -> None
 
     _check_picture(options.picture)
     states, actions, _ = table.next_state.shape
-    optimal, q = value_iteration(table, options.discount)
-    print(f"{spec.name}: {states} states, {actions} actions, discount {options.discount:g}")
-    print(f"optimal policy: a new game is worth {start_value(table, optimal):.6g}")
+    discount = DISCOUNT if options.discount is None else options.discount
+    values, q = value_iteration(table, discount)
+    print(f"{spec.name}: {states} states, {actions} actions, discount {discount:g}")
+    print(f"optimal policy: a new game is worth {start_value(table, values):.6g}")
+    name = "value iteration"
     if options.policy == "random":
-        values, q = policy_evaluation(table, np.full((states, actions), 1 / actions), options.discount)
-        print(f"random policy: a new game is worth {start_value(table, values):.6g}; drawn are its values")
-    name = "value iteration" if options.policy == "optimal" else "uniformly random policy"
-    _draw(spec, q, None, options.picture, f"{spec.name}: {name}, discount {options.discount:g}")
+        values, q = policy_evaluation(table, np.full((states, actions), 1 / actions), discount)
+        print(f"random policy: a new game is worth {start_value(table, values):.6g}")
+        print("drawn are its values, and what would be best to do once before it goes on at random")
+        name = "uniformly random policy"
+    _draw(spec, q, options.picture, f"{spec.name}: {name}, discount {discount:g}", values=values)
 
 
 def _solve_run(options: SolveOptions) -> int:
@@ -131,9 +137,10 @@ def _solve_run(options: SolveOptions) -> int:
     print(f"optimal policy: a new game is worth {optimal:.6g}")
     gap = f" ({(optimal - learned) / abs(optimal):.3%} below)" if optimal else ""
     print(f"{run.learner}'s greedy policy: {learned:.6g}{gap}")
-    from agents.watch import known_states
+    from agents.value_table import known_states
 
-    _draw(spec, q, known_states(saved.agent), options.picture, f"{run.learner} in {run.task}, {saved.step:,} steps")
+    title = f"{run.learner} in {run.task}, {saved.step:,} steps"
+    _draw(spec, q, options.picture, title, known=known_states(saved.agent))
     return 0
 
 
@@ -144,11 +151,13 @@ def _check_picture(path: Path | None) -> None:
         check_picture_path(path)
 
 
-def _draw(spec: EnvSpec, q: NDArray[Any], known: Any, picture: Path | None, title: str) -> None:
+def _draw(
+    spec: EnvSpec, q: NDArray[Any], picture: Path | None, title: str, *, values: Any = None, known: Any = None
+) -> None:
     from agents.value_table import save_picture, show
 
-    written = None if picture is None else save_picture(spec, q, picture, known=known, title=title)
-    show(spec, q, known=known)
+    written = None if picture is None else save_picture(spec, q, picture, values=values, known=known, title=title)
+    show(spec, q, values=values, known=known)
     if written is not None:
         print(written)
 

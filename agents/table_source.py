@@ -20,10 +20,13 @@ from agents.core import Purpose, derived_seed
 from agents.recent_games import RecentGames
 from aprendiz.errors import CheckpointError, EnvError
 from aprendiz.loop import Outcome, Source, Work
+from envs import WITH_TABLE
 
 if TYPE_CHECKING:
     from envs.core import Env, TransitionTable
 
+LARGEST_CHUNK = 10_000
+"""Environment steps of one update where nothing else is said, and the most that is chosen by itself."""
 UNIFORMS_PER_STEP = 4
 """Columns of `TableChunk.uniforms`: explore or not, which action, which outcome, where the next game starts."""
 
@@ -90,12 +93,12 @@ class TableSource(Source):
         table = env.table()
         if table is None:
             raise EnvError(
-                f"{env.spec.name} does not expose its transition probabilities; environments that do: gridworld, "
-                "frozen-lake, taxi, cliff-walking, blackjack-cards"
+                f"{env.spec.name} does not expose its transition probabilities; environments that do: "
+                f"{', '.join(WITH_TABLE)}"
             )
         self.learner = learner
         self.table: TransitionTable = table
-        self.chunk_env_steps: int = learner.config.chunk_env_steps if chunk_env_steps is None else chunk_env_steps
+        self.chunk_env_steps: int = chunk_env_steps or learner.config.chunk_env_steps or LARGEST_CHUNK
         self.uniforms_per_step = UNIFORMS_PER_STEP + extra_uniforms
         self.generator = np.random.default_rng(derived_seed(seed, Purpose.ACTING))
         self.state = sample_index(table.initial, float(self.generator.random()))

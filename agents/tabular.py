@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from agents.core import Agent
 from agents.step_source import StepSource, Transitions
-from agents.table_source import TableChunk, TableSource
+from agents.table_source import LARGEST_CHUNK, TableChunk, TableSource
 from aprendiz.errors import CheckpointError, ConfigError
 from aprendiz.loop import Outcome
 
@@ -44,10 +44,12 @@ class TabularConfig:
     step_size: float | None = None
     """Constant step size; None: 1 / visits(s, a)^step_size_exponent, which converges also where chance plays along."""
     step_size_exponent: float = 0.65
-    """Step size = 1 / visits(s, a)^exponent, above 0.5 and at most 1 (Even-Dar and Mansour 2003; our sweep)."""
+    """Step size = 1 / visits(s, a)^exponent, above 0.5 and at most 1 (Even-Dar and Mansour 2003; our sweep); of no
+    effect with a constant `step_size`."""
     initial_visits: int = 0
     """Visits that every state and action is credited with before the first: how firmly `initial_value` is believed,
-    since step sizes start at 1 / (1 + initial_visits)^step_size_exponent (ours)."""
+    since step sizes start at 1 / (1 + initial_visits)^step_size_exponent (ours); of no effect with a constant
+    `step_size`."""
     exploration_start: float = 1.0
     """Probability of a uniformly random action at the first environment step (ours)."""
     exploration_end: float = 0.1
@@ -60,8 +62,9 @@ class TabularConfig:
     zero while its sum has no bound (Singh et al. 2000, appendix B, with a state's own visits in place of steps)."""
     initial_value: float = 0.0
     """Value of every state and action before it is first visited, in discounted reward (ours)."""
-    chunk_env_steps: int = 10_000
-    """Environment steps of one compiled update; changes how often a run reports, never what it learns."""
+    chunk_env_steps: int | None = None
+    """Environment steps of one compiled update; changes how often a run reports, never what it learns. None: a 200th
+    of the budget, at most 10,000."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.discount <= 1.0:
@@ -89,7 +92,7 @@ class TabularConfig:
             raise ConfigError(f"initial_value must be a finite number, got {self.initial_value}")
         if self.initial_visits < 0:
             raise ConfigError(f"initial_visits must be 0 or more, got {self.initial_visits}")
-        if self.chunk_env_steps < 1:
+        if self.chunk_env_steps is not None and self.chunk_env_steps < 1:
             raise ConfigError(f"chunk_env_steps must be at least 1, got {self.chunk_env_steps}; try 10000")
 
 
@@ -270,10 +273,12 @@ class TabularAgent(Agent):
 
     @classmethod
     def resolve(cls, config: Any, budget_env_steps: int) -> Any:
-        """The config with what depends on the budget made absolute: the steps over which exploration falls."""
-        if config.exploration_env_steps is not None:
-            return config
-        return dataclasses.replace(config, exploration_env_steps=int(cls.exploration_fraction * budget_env_steps))
+        """The config with what depends on the budget made absolute: the steps over which exploration falls, and those
+        of an update."""
+        falls, chunk = config.exploration_env_steps, config.chunk_env_steps
+        falls = int(cls.exploration_fraction * budget_env_steps) if falls is None else falls
+        chunk = min(LARGEST_CHUNK, max(budget_env_steps // 200, 1)) if chunk is None else chunk
+        return dataclasses.replace(config, exploration_env_steps=falls, chunk_env_steps=chunk)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from aprendiz import BACKBONES
@@ -136,7 +136,7 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
         f"Train {agent_name} in {spec.name}.",
         task,
         hyperparameters=(f"{agent_name}, preset {preset}", config),
-        environment=(f"environment {spec.name}", _env_dataclass(known)()),
+        environment=(f"environment {spec.name}", envs.options_class(task)()),
     )
     common = dataclasses.replace(parsed.common, agent=agent_name)
     _check(common)
@@ -217,18 +217,6 @@ def _spec(task: str, env_options: dict[str, Any]) -> EnvSpec:
         return env.spec
     finally:
         env.close()
-
-
-def _env_dataclass(known: dict[str, Any]) -> type:
-    """A dataclass of an environment's options, typed by their defaults."""
-    fields: list[Any] = []
-    for name, default in known.items():
-        kind: Any = type(default) if isinstance(default, (bool, int, float, str)) else Optional[str]  # noqa: UP045
-        if default is None or isinstance(default, (bool, int, float, str)):
-            fields.append((name, kind, field(default=default)))
-    return dataclasses.make_dataclass(
-        "EnvironmentOptions", fields, frozen=True, kw_only=True, namespace={"__doc__": "Options of the environment."}
-    )
 
 
 def _check(options: TrainOptions) -> None:

@@ -49,7 +49,7 @@ def create(
     make_env: Callable[..., Env] = lambda count, **more: envs.make(task, count, **env_options, **more)  # noqa: E731
     env = make_env(num_envs)
     spec = env.spec
-    device = _device(options.device, agent_class, spec)
+    device = _device(options.device, options.agent, spec)
     threads = set_threads(None, spec, device)
     hyperparameters = _fit_memory(agent_class, hyperparameters, spec, num_envs, device)
     # A first guess of the budget is good enough to try how fast this machine is.
@@ -67,7 +67,7 @@ def create(
     games = options.evaluation_games or (10 if spec.observation_kind == "image" else 30)
     unlimited = options.minutes is not None and options.steps is None
     config = {
-        "environment": {"name": task, "options": env_options, "protocol": spec.protocol},
+        "environment": {"name": task, "options": env_options | spec.options, "protocol": spec.protocol},
         "agent": {"name": options.agent, "preset": options.preset, "hyperparameters": to_json(hyperparameters)},
         "num_envs": num_envs,
         "budget": {
@@ -120,14 +120,14 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     session.extend_budget(config["budget"], UNIT, options.steps, options.minutes)
     which = session.checkpoint_choice(options.checkpoint)
     session.check_unfinished(run, which, UNIT, new_total=options.steps is not None)
-    device = config["device"]
+    device, spec = config["device"], spec_of(run)
     if options.device is not None:
-        device = str(_device(options.device, AGENTS.get(run.learner), spec_of(run)))
-    agent, spec, make_env = new_agent(run, device)
+        device = str(_device(options.device, run.learner, spec))
+    set_threads(config["torch_threads"], spec, choose_device(device))  # before there are networks, as in a new run
+    agent, _, make_env = new_agent(run, device)
     if options.device is not None:
         config |= {"device": device, "precision": getattr(agent, "precision", "fp32")}
     env = make_env(config["num_envs"])
-    set_threads(config["torch_threads"], spec, choose_device(config["device"]))
     source = agent.make_source(env, seed=run.seed)
     state, whole = session.go_on(run, agent, source, which, UNIT)
     if not whole and source.bulky:
@@ -151,9 +151,9 @@ def _say_where_learning_ends(config: Any, budget: dict[str, Any], state: LoopSta
         print(f"the learning rate is 0 from step {over:,} on, where its schedule ends: nothing is learned after it")
 
 
-def _device(name: str, agent_class: type[Agent], spec: EnvSpec) -> torch.device:
-    """The device asked for; `auto` means the CPU where networks are small, and where the agent knows no other."""
-    return session.device_for(name, agent_class.devices, agent_class.__name__, small=spec.observation_kind != "image")
+def _device(name: str, agent: str, spec: EnvSpec) -> torch.device:
+    """The device asked for, for an agent by its registered name."""
+    return session.device_for(name, AGENTS.get(agent).devices, agent, small=spec.observation_kind != "image")
 
 
 def set_threads(saved: int | None, spec: EnvSpec, device: torch.device) -> int:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from agents.acting import ActingSource
 from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
-from agents.value_config import Presets, resolved, without_image_options
+from agents.value_config import Presets, for_quick_tasks, is_quick, resolved, without_image_options
 from agents.value_kind import ValueKind
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_player import ValuePlayer
@@ -105,6 +105,8 @@ class ValueAgent(Agent):
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, Any]:
         named = dict(cls.preset_table[spec.observation_kind])
+        if is_quick(spec):
+            named["default"] = for_quick_tasks(named["default"])
         if wants_dense_layers(spec):
             return {name: without_image_options(config) for name, config in named.items()}
         return named
@@ -163,7 +165,7 @@ class ValueAgent(Agent):
         return linear_schedule(config.importance_start, config.importance_end, config.importance_env_steps, env_steps)
 
     def act(self, observations: NDArray[Any], explore: float, generator: np.random.Generator) -> NDArray[np.int64]:
-        """Noisy layers act by their means; `act_in_training` adds the noise."""
+        """Actions int64 [N] for observations [N, ...]. Noisy layers act by their means."""
 
         def greedy() -> NDArray[np.int64]:
             return self.greedy(self.distribution(observations))
@@ -225,6 +227,8 @@ class ValueAgent(Agent):
     # ---------------------------------------------------------------- learning
 
     def update(self, batch: Batch) -> Outcome:
+        """One gradient step on a batch of B transitions. Metrics: `loss`, mean value and mean target; with prioritised
+        replay `td_error` [B] for each transition."""
         inputs = {
             "observation": batch.observation,
             "action": batch.action,
@@ -285,12 +289,15 @@ class ValueAgent(Agent):
         return metrics if found.td_error is None else metrics | {"td_error": found.td_error}
 
     def _what_follows(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Reward [B], and the distribution [B] or [B, Z] of what it is followed by."""
+        """Reward [B], to which a soft policy adds its bonus and its entropy, and the distribution [B] or [B, Z] of what
+        follows it."""
         config, reward = self.config, batch["reward"]
         network = self._narrow_target or self.target
         noise = batch.get("noise")
         of_target, of_choice = (None, None) if noise is None else (noise[1], noise[2])
-        q_values, distribution = self._judge(network, batch["next_observation"], of_target, batch)
+        q_values, distribution = self._judge(
+            network, batch["next_observation"], of_target, batch, values=not config.double
+        )
         if config.munchausen:
             policy, log_policy = soft_policy(q_values, config.munchausen_temperature)
             now, _ = self._judge(network, batch["observation"], of_target, batch, distribution=False)
@@ -316,17 +323,21 @@ class ValueAgent(Agent):
         noise: Tensor | None,
         batch: dict[str, Tensor],
         *,
+        values: bool = True,
         distribution: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Values [B, A] and (the same, unless quantiles are implicit) the distribution to learn from."""
+        """Values [B, A], and the distribution [B, A] or [B, A, Z] to learn from. Implicit quantiles are drawn for each
+        of the two: without `values`, or without `distribution`, that one is as the other."""
         if not self.value.cosines:
             found = self.value.distribution(network(observation, noise).float())
             return self.value.q_values(found), found
         features = network.backbone(observation)
-        judged = network.values(features, noise, batch["policy_taus"]).float()
-        if not distribution:
-            return self.value.q_values(judged), judged
-        return self.value.q_values(judged), network.values(features, noise, batch["next_taus"]).float()
+
+        def drawn(taus: str) -> Tensor:
+            return network.values(features, noise, batch[taus]).float()
+
+        judged = drawn("policy_taus" if values else "next_taus")
+        return self.value.q_values(judged), drawn("next_taus") if values and distribution else judged
 
     @torch.no_grad()
     def _copy_to_target(self) -> None:

@@ -9,10 +9,13 @@ import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from envs.core import EnvSpec
 
 C = TypeVar("C", bound="ValueConfig")
 Presets = Mapping[str, Mapping[str, Any]]
@@ -149,6 +152,16 @@ class ValueConfig:
         are."""
         for switch, names in NEEDS.items():
             check_counts(self, switch, *names)
+        plain = {field.name: field.default for field in dataclasses.fields(self)}
+        if not (self.noisy or "cosines" in plain):
+            check_counts(self, "dueling", "trunk_gradient_scale")
+        if self.loss != plain["loss"] and {"atoms", "quantiles"} & set(plain):
+            raise ConfigError(f"loss {self.loss} does nothing: distributions have losses of their own")
+        falls = self.exploration_env_steps
+        if self.exploration_start == self.exploration_end and falls not in (None, plain["exploration_env_steps"]):
+            raise ConfigError(
+                f"exploration_env_steps {falls} does nothing: exploration is {self.exploration_start:g} throughout"
+            )
         if type(self).noisy and not self.noisy:
             if not max(self.exploration_start, self.exploration_end):
                 raise ConfigError(
@@ -227,6 +240,21 @@ def with_vector_default(presets: dict[str, dict[str, C]], **changes: Any) -> dic
         else named | {"default": dataclasses.replace(named["default"], **changes)}
         for observation_kind, named in presets.items()
     }
+
+
+QUICK_ENV_STEPS = 1_000_000
+"""Tasks of pictures with a smaller default budget, MiniGrid's and ViZDoom's, are tried within minutes."""
+
+
+def is_quick(spec: EnvSpec) -> bool:
+    """Whether an environment shows pictures and is learned within far fewer steps than Atari's games."""
+    return spec.observation_kind == "image" and spec.default_env_steps < QUICK_ENV_STEPS
+
+
+def for_quick_tasks(config: C) -> C:
+    """The config with returns over at least three steps. Where one reward ends the game and actions differ by a
+    hundredth of it, agents that bootstrap after one step lose their policy again and again (ours, by trying it)."""
+    return dataclasses.replace(config, n_step=max(config.n_step, 3))
 
 
 def without_image_options(config: C) -> C:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from agents.core import Agent
     from envs.core import EnvSpec
 
 SIGNS = {
@@ -31,7 +32,7 @@ SIGNS = {
 DIRECTIONS = {"↑": (0, -1), "→": (1, 0), "↓": (0, 1), "←": (-1, 0)}
 """Signs that are drawn as arrows in a picture: x to the right, y down."""
 LISTED_STATES = 40
-"""Of a table without a map: so many states, the most visited ones, are listed in a terminal."""
+"""Of a table without a map: so many known states are listed in a terminal."""
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,30 @@ def best_actions(q: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.isclose(q, q.max(axis=1, keepdims=True), rtol=1e-9, atol=1e-12)
 
 
+def known_states(agent: Agent) -> NDArray[np.bool_]:
+    """[S] of a tabular agent: which states it has ever been in."""
+    visits: Any = getattr(agent, "visits", None)
+    if visits is None:
+        return np.ones(len(agent.q), np.bool_)  # type: ignore[attr-defined]
+    credited = getattr(agent.config, "initial_visits", 0)
+    return (visits.reshape(-1, *visits.shape[-2:]) > credited).any(axis=(0, 2))
+
+
 # In a terminal
 
 
 def show(
-    spec: EnvSpec, q: NDArray[np.float64], *, known: NDArray[np.bool_] | None = None, console: Console | None = None
+    spec: EnvSpec,
+    q: NDArray[np.float64],
+    *,
+    values: NDArray[np.float64] | None = None,
+    known: NDArray[np.bool_] | None = None,
+    console: Console | None = None,
 ) -> None:
     """Print the table q [S, A]: the value of each state and its best action, or only the latter where room is short.
 
-    known: [S] states that were ever visited; the others are dots. None: all.
+    values: [S] of the policy, where it is another than the greedy one. known: [S] states that were ever visited; the
+    others are dots. None: all.
     """
     from rich.columns import Columns
     from rich.console import Console
@@ -128,10 +144,11 @@ def show(
 
     console = console or Console()
     known = np.ones(len(q), np.bool_) if known is None else known
-    values, signs, panels = q.max(axis=1), signs_of(spec), layout(spec)
+    values = q.max(axis=1) if values is None else values
+    signs, panels = signs_of(spec), layout(spec)
     shades = _Shades(values, _drawn(panels, known))
     if not panels:
-        console.print(_listed(q, known, signs, action_names(spec)))
+        console.print(_listed(q, values, known, action_names(spec)))
         return
 
     widest = max(panel.states.shape[1] * 9 + 6 for panel in panels)
@@ -179,7 +196,7 @@ def _cell(
     return Text(text, f"{ink} on rgb({red},{green},{blue})")
 
 
-def _listed(q: NDArray[np.float64], known: NDArray[np.bool_], signs: list[str], names: list[str]) -> Any:
+def _listed(q: NDArray[np.float64], values: NDArray[np.float64], known: NDArray[np.bool_], names: list[str]) -> Any:
     from rich.table import Table
 
     states = np.flatnonzero(known)
@@ -188,7 +205,7 @@ def _listed(q: NDArray[np.float64], known: NDArray[np.bool_], signs: list[str], 
         table.title = f"the first {LISTED_STATES} of {len(states)} states; --picture draws all"
     for state in states[:LISTED_STATES].tolist():
         best = int(q[state].argmax())
-        table.add_row(str(state), _short(q[state].max()), names[best], *(_short(value) for value in q[state]))
+        table.add_row(str(state), _short(values[state]), names[best], *(_short(value) for value in q[state]))
     return table
 
 
@@ -211,12 +228,18 @@ def check_picture_path(path: Path) -> Path:
 
 
 def save_picture(
-    spec: EnvSpec, q: NDArray[np.float64], path: Path, *, known: NDArray[np.bool_] | None = None, title: str = ""
+    spec: EnvSpec,
+    q: NDArray[np.float64],
+    path: Path,
+    *,
+    values: NDArray[np.float64] | None = None,
+    known: NDArray[np.bool_] | None = None,
+    title: str = "",
 ) -> Path:
     """Draw the table q [S, A] to a .png: colours and numbers are values, arrows and letters all best actions.
 
-    known: as `show`. Environments without a map are drawn as squares in the order of their states. Raises ConfigError
-    for the name, StorageError where it cannot be written.
+    values, known: as `show`. Environments without a map are drawn as squares in the order of their states. Raises
+    ConfigError for the name, StorageError where it cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
@@ -225,7 +248,8 @@ def save_picture(
 
     path = check_picture_path(path)
     known = np.ones(len(q), np.bool_) if known is None else known
-    values, signs, best = q.max(axis=1), signs_of(spec), best_actions(q)
+    values = q.max(axis=1) if values is None else values
+    signs, best = signs_of(spec), best_actions(q)
     panels = layout(spec) or [_in_order(len(q))]
     across = min(len(panels), 4 if len(panels) > 2 else 2)
     down = -(-len(panels) // across)

@@ -24,10 +24,6 @@ from aprendiz.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from agents.core import Agent
     from agents.saved import SavedAgent
     from agents.video import Moment
     from aprendiz.run import Run
@@ -164,17 +160,6 @@ def _one_thread_each() -> None:
     torch.set_num_threads(1)
 
 
-def known_states(agent: Agent) -> NDArray[np.bool_]:
-    """[S] of a tabular agent: which states it has ever been in."""
-    import numpy as np
-
-    visits: Any = getattr(agent, "visits", None)
-    if visits is None:
-        return np.ones(len(agent.q), np.bool_)  # type: ignore[attr-defined]
-    credited = getattr(agent.config, "initial_visits", 0)
-    return (visits.reshape(-1, *visits.shape[-2:]) > credited).any(axis=(0, 2))
-
-
 def _table(saved: SavedAgent, options: Options, run: Run, title: str) -> bool:
     """Draw the table of a tabular agent where it is asked for, and in a terminal; whether it was asked for."""
     asked = options.table or options.picture is not None
@@ -186,7 +171,7 @@ def _table(saved: SavedAgent, options: Options, run: Run, title: str) -> bool:
         return False
     if not (asked or sys.stdout.isatty()):
         return False
-    from agents.value_table import save_picture, show
+    from agents.value_table import known_states, save_picture, show
 
     known = known_states(saved.agent)
     if options.table or not asked:

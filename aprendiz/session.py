@@ -98,13 +98,14 @@ def chosen_checkpoint(run: Run, text: str | None) -> str | int:
 
 
 def device_for(name: str, allowed: Sequence[str], owner: str, *, small: bool) -> torch.device:
-    """The device asked for. `auto` means the CPU where networks are small, and where the learner knows no other.
+    """The device asked for. `auto` means the CPU where networks are small, and where the learner does not know the
+    device that this machine has.
 
     Raises ConfigError where there is no such device, or `owner` does not live on it.
     """
-    if name == "auto" and (small or tuple(allowed) == ("cpu",)):
-        name = "cpu"
-    device = choose_device(name)
+    device = choose_device("cpu" if name == "auto" and small else name)
+    if name == "auto" and device.type not in allowed:
+        device = choose_device("cpu")
     if device.type not in allowed:
         raise ConfigError(f"{owner} lives on {', '.join(allowed)}, not on {name}")
     return device

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aprendiz.errors import ConfigError
-from benchmarks.common import BenchmarkOptions
+from benchmarks.common import BenchmarkOptions, cores
 
 FIRST_SEED = 1000
 """Of the games that are reported."""
@@ -40,7 +40,7 @@ def train(words: Sequence[str], runs: Path, *, threads: int | None = None) -> tu
 
 def threads_of(jobs: int) -> int | None:
     """Threads for each of so many runs at a time; None for one run, which may take what it likes."""
-    return None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+    return None if jobs == 1 else max(1, cores() // jobs)
 
 
 def side_by_side(work: Iterable[Callable[[], dict[str, Any]]], jobs: int) -> Iterator[dict[str, Any]]:

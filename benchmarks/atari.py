@@ -7,8 +7,8 @@ results, `atari-GAME-MINUTES.json`, is written after every run, and what stands 
 
 What papers lead one to expect, in the median over 57 games after 200 million frames: DQN, then C51, then QR-DQN, then
 IQN and Rainbow (Dabney et al. 2018b, table 1), BTR far above them (Clark et al. 2024); PQN about where Rainbow is, in
-a fraction of the time (Gallici et al. 2024). Minutes on two cores are hundreds of times less, where what counts is how
-many steps and updates fit in.
+a fraction of the time (Gallici et al. 2024). Twenty minutes on two cores are about a hundredth of that, where what
+counts is how many steps and updates fit in.
 
     python -m benchmarks.atari [--game breakout] [--minutes 20] [--rows dqn pqn]
     python -m benchmarks.atari --rows qr-dqn --minutes 60 --seeds 2        # the preset `fast` for an hour
@@ -24,7 +24,7 @@ from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.run import Run, runs_folder
 from benchmarks.agent_runs import finished, learning_curve, scores, train
-from benchmarks.common import BenchmarkOptions, machine, print_table, processor, write_result
+from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
 
 NATURE = ("--backbone", "nature-cnn", "--backbone-width", "1", "--no-spectral-norm", "--max-pool", "0")
 ROWS: dict[str, tuple[str, ...]] = {
@@ -82,7 +82,7 @@ def one_run(row: str, seed: int, options: Options) -> dict[str, Any]:
         "seed": seed,
         "run": run.name,
         "seconds": round(seconds, 1),
-        "cpu": processor()[0],
+        **made_by(),
         "env_steps": Run.open(run).steps()[-1],
         "curve": learning_curve(run),
     } | {key: best[key] for key in kept}

@@ -19,7 +19,7 @@ from typing import Any
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from benchmarks.agent_runs import finished, scores, side_by_side, threads_of, train
-from benchmarks.common import BenchmarkOptions, machine, print_table, processor, write_result
+from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
 
 AGENTS = (
     "dqn",
@@ -79,7 +79,7 @@ def solve(agent: str, seed: int, options: Options) -> dict[str, Any]:
         "greedy_mean": greedy["mean"],
         "checkpoint_step": scored["checkpoint_step"],
         "seconds": round(seconds, 1),
-        "cpu": processor()[0],
+        **made_by(),
     }
 
 

@@ -30,7 +30,7 @@ def machine() -> dict[str, Any]:
     model, flags = processor()
     return {
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "flags": {flag: flag in flags for flag in FLAGS},
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -87,8 +87,7 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def processor() -> tuple[str, set[str]]:
-    """Its name, and the instructions that it has where the system tells. A series of runs that was stopped may go on
-    elsewhere, so that each row of its results says where it was made."""
+    """Its name, and the instructions that it has where the system tells."""
     model, flags = platform.processor() or platform.machine(), set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -99,6 +98,17 @@ def processor() -> tuple[str, set[str]]:
             elif name == "flags":
                 flags = set(value.split())
     return model, flags
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def made_by() -> dict[str, Any]:
+    """What each row of a series says of itself, since one that was stopped may go on elsewhere and later: the
+    processor, and the commit of the code."""
+    return {"cpu": processor()[0], "git_commit": provenance.git_commit()}
 
 
 def _system() -> str:

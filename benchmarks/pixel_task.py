@@ -30,7 +30,7 @@ from aprendiz.errors import ConfigError
 from aprendiz.statistics import summarize
 from benchmarks.agent_runs import finished, learning_curve, reached, scores, side_by_side, threads_of, train
 from benchmarks.cartpole import AGENTS as OURS
-from benchmarks.common import BenchmarkOptions, machine, print_table, processor, write_result
+from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
 
 THEIRS = ("sb3-dqn", "sb3-qrdqn", "sb3-ppo", "sb3-a2c")
 EQUAL = ("dqn", "sb3-dqn")
@@ -95,7 +95,7 @@ def one_run(part: str, agent: str, seed: int, options: Options) -> dict[str, Any
         "mean": last["mean"],
         "env_steps": last["checkpoint_step"],
         "seconds": round(seconds, 1),
-        "cpu": processor()[0],
+        **made_by(),
         "reached": reached(curve, options.goal),
         "curve": curve,
     }

@@ -18,7 +18,7 @@ from typing import Any
 
 from aprendiz.cli import main, parse
 from benchmarks.agent_runs import against_the_optimum, finished, train
-from benchmarks.common import BenchmarkOptions, machine, print_table, processor, spread, write_result
+from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, spread, write_result
 
 AGENTS = ("q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda")
 TASKS: dict[str, tuple[str, ...]] = {
@@ -67,7 +67,7 @@ def trained(agent_name: str, task: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         words = [*TASKS[task], "--agent", agent_name, "--seed", str(seed), "--no-video"]
         path, seconds = train(words, Path(folder))
-        took = {"seconds": seconds, "cpu": processor()[0]}
+        took = {"seconds": seconds} | made_by()
         return {"agent": agent_name, "task": task, "seed": seed} | against_the_optimum(path) | took
 
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from aprendiz.errors import ConfigError, EnvError
 from aprendiz.registry import Entry, Registry
 from envs.core import Env, EnvSpec, Step, TransitionTable
 
-__all__ = ["ENVS", "Env", "EnvSpec", "Step", "TransitionTable", "make", "options"]
+__all__ = ["ENVS", "WITH_TABLE", "Env", "EnvSpec", "Step", "TransitionTable", "make", "options", "options_class"]
+
+WITH_TABLE = (
+    "gridworld",
+    "slippery-gridworld",
+    "frozen-lake",
+    "frozen-lake-8x8",
+    "taxi",
+    "cliff-walking",
+    "blackjack-cards",
+)
+"""Names of the environments that expose their transition probabilities."""
 
 _TWO_PLAYERS = ("combat", "joust", "maze_craze", "warlords")
 _ALE_PAPER = "Bellemare et al. 2013, JAIR 47:253"
@@ -131,6 +143,18 @@ def options(name: str) -> dict[str, Any]:
     """The options that `make(name, ...)` takes, with their defaults; builds no environment. Raises as `make`."""
     factory, name = _factory(name), _canonical(name)
     return dict(_options(factory, name) or {})
+
+
+def options_class(name: str) -> type:
+    """A dataclass of the options that can be typed, for a parser of commands. Raises as `make`."""
+    fields: list[Any] = []
+    for option, default in options(name).items():
+        kind: Any = type(default) if isinstance(default, (bool, int, float, str)) else Optional[str]  # noqa: UP045
+        if default is None or isinstance(default, (bool, int, float, str)):
+            fields.append((option, kind, dataclasses.field(default=default)))
+    return dataclasses.make_dataclass(
+        "EnvironmentOptions", fields, frozen=True, kw_only=True, namespace={"__doc__": "Options of the environment."}
+    )
 
 
 def _canonical(name: str) -> str:

@@ -30,6 +30,9 @@ class EnvSpec:
     """C is made of this many frames, newest last; 1 is no stacking."""
     protocol: dict[str, Any] = field(default_factory=dict)
     """What is played, JSON-able: frames a step, no-ops, sticky actions, time limit in steps, ..."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Values of options that stand for themselves where others may be typed, such as the rows of a map for the name of
+    its file: what a run keeps, so that it plays the same when the file has changed."""
     default_env_steps: int
     """A sensible training budget, in environment steps summed over the lanes."""
     random_score: float | None = None

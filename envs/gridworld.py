@@ -92,6 +92,7 @@ class Gridworld(TableEnv):
             num_envs,
             _build_table(rows, slip, step_reward, time_limit_steps),
             protocol={"map": "/".join(rows), "slip": slip, "step_reward": step_reward},
+            options={"map": "/".join(rows)},
             default_env_steps=2_000_000,
         )
 

@@ -208,7 +208,8 @@ class GymnasiumEnv(Env):
     def table(self) -> TransitionTable | None:
         """Of environments that publish their probabilities as toy text does, with `P[state][action]`, a list of
         (probability, next state, reward, terminated), and `initial_state_distrib`. None elsewhere, and where they do
-        not tell the whole story: Taxi's fickle passenger, and wrappers that may change something."""
+        not tell the whole story: Taxi's fickle passenger, and wrappers that may change something. Raises EnvError where
+        they are no probabilities."""
         from gymnasium.spaces import Discrete
         from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
@@ -234,6 +235,9 @@ class GymnasiumEnv(Env):
                     at = state, action, k
                     probability[at], next_state[at], reward[at], terminated[at] = row
         initial = np.array(initial, np.float64)
+        sums = probability.sum(axis=2)
+        if not np.isfinite(reward).all() or (probability < 0.0).any() or not np.allclose(sums, 1.0):
+            raise EnvError(f"{self.spec.name}: rewards in `P` must be finite, probabilities of an action add up to 1")
         return TransitionTable(next_state, probability, reward, terminated, initial, self._time_limit)
 
     def render(self, lane: int = 0) -> np.ndarray:

@@ -54,15 +54,17 @@ def minigrid(
     """A registered name, or `minigrid:<id>`, with or without `MiniGrid-` and a version.
 
     view: `full` shows the whole grid from above, [3, rows * tile_pixels, columns * tile_pixels]; `partial` the 7 x 7
-    squares before the agent that it can see, itself at the bottom, looking up. actions: `all` seven, or `move`: left,
-    right and forward. time_limit_steps: 0 keeps MiniGrid's own. Raises ConfigError for another view or other actions,
-    EnvError for an id that there is not.
+    squares before the agent that it can see, itself at the bottom, looking up. actions: `all` that there are (seven as
+    a rule), or `move`: left, right and forward. time_limit_steps: 0 keeps MiniGrid's own. Raises ConfigError for
+    another view, other actions or numbers that cannot be, EnvError for an id that there is not.
     """
     import_package("minigrid", name)
     if view not in ("full", "partial"):
         raise ConfigError(f"view is {view!r}; choose full or partial")
     if actions not in ("all", "move"):
         raise ConfigError(f"actions is {actions!r}; choose all or move")
+    if time_limit_steps < 0:
+        raise ConfigError(f"time_limit_steps is {time_limit_steps}; give 1 or more, or 0 for MiniGrid's own")
     if tile_pixels < 3:
         raise ConfigError(f"tile_pixels is {tile_pixels}; give at least 3, such as 8")
     count = MOVES if actions == "move" else len(ACTIONS)
@@ -75,8 +77,9 @@ def minigrid(
         _DEFAULT_ENV_STEPS,
         {"max_steps": time_limit_steps} if time_limit_steps else {},
         wrap=lambda env: Pixels(env, view == "full", count, tile_pixels),
-        protocol={"view": view, "tile_pixels": tile_pixels, "action_set": list(ACTIONS[:count])},
+        protocol={"view": view, "tile_pixels": tile_pixels},
     )
+    env.spec.protocol["action_set"] = list(ACTIONS[: env.spec.num_actions])
     env.spec.protocol["time_limit_steps"] = int(env.first.max_steps)
     return env
 
@@ -103,7 +106,7 @@ class Pixels(gymnasium.Wrapper):
         size = (game.height, game.width) if full else (game.agent_view_size, game.agent_view_size)
         shape = (3, size[0] * tile_pixels, size[1] * tile_pixels)
         self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
-        self.action_space = gymnasium.spaces.Discrete(actions)
+        self.action_space = gymnasium.spaces.Discrete(min(actions, unwrapped.action_space.n))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         seen, info = self.env.reset(seed=seed, options=options)

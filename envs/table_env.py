@@ -14,9 +14,16 @@ class TableEnv(Env):
     """N games of one table. The observation is the state's number. Restorable."""
 
     def __init__(
-        self, name: str, num_envs: int, table: TransitionTable, *, protocol: dict[str, Any], default_env_steps: int
+        self,
+        name: str,
+        num_envs: int,
+        table: TransitionTable,
+        *,
+        protocol: dict[str, Any],
+        default_env_steps: int,
+        options: dict[str, Any] | None = None,
     ) -> None:
-        """protocol: as `EnvSpec.protocol`. Raises ConfigError for a number of games that cannot be."""
+        """protocol, options: as in `EnvSpec`. Raises ConfigError for a number of games that cannot be."""
         from gymnasium.spaces import Discrete
 
         self.num_envs = check_num_envs(num_envs)
@@ -35,6 +42,7 @@ class TableEnv(Env):
             observation_space=Discrete(num_states),
             action_space=Discrete(num_actions),
             protocol=protocol | {"time_limit_steps": table.time_limit, "score": "whole games"},
+            options=options or {},
             default_env_steps=default_env_steps,
             restorable=True,
         )

@@ -108,10 +108,11 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     device = config["device"]
     if options.device is not None:
         device = str(_device(options.device, GENERATIVE.get(config["model"]["name"]), dataset.spec))
+    # Before there are networks, as in a new run.
+    session.set_threads(config["torch_threads"], choose_device(device), small=_small(dataset.spec))
     model = new_model(run, device)
     if options.device is not None:
         config |= {"device": device, "precision": getattr(model, "precision", "fp32")}
-    session.set_threads(config["torch_threads"], choose_device(config["device"]), small=_small(dataset.spec))
     source = make_source(model, dataset, run.seed, from_json(Augment, config["data"]["augment"]))
     state, _ = session.go_on(run, model, source, which, UNIT)
     wandb = options.wandb or config["wandb"]

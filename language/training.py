@@ -114,10 +114,10 @@ def _resume(run: Run, options: ResumeOptions) -> int:
     device = config["device"]
     if options.device is not None:
         device = str(_device(options.device, model_class))
+    session.set_threads(config["torch_threads"], choose_device(device), small=False)  # before there are networks
     model = new_model(run, device)
     if options.device is not None:
         config |= {"device": device, "precision": getattr(model, "precision", "fp32")}
-    session.set_threads(config["torch_threads"], choose_device(config["device"]), small=False)
     source = make_source(model, data, run.seed)
     state, _ = session.go_on(run, model, source, which, UNIT)
     return _train(run, model, data, source, state, wandb=options.wandb or config["wandb"], resumed=True)

@@ -47,9 +47,9 @@ def linked(agent: str, folder: str = "") -> str:
     return f"[`{agent}`]({folder}{agent}.md)"
 
 
-def interval_of(row: dict[str, Any], digits: int = 1) -> str:
+def interval_of(row: dict[str, Any], digits: int = 1, key: str = "interval") -> str:
     """The interval of a row in words."""
-    low, high = row["interval"]
+    low, high = row[key]
     return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
@@ -66,7 +66,7 @@ def cartpole_table() -> str:
     if not content:
         return "Not measured yet."
     rows = []
-    for agent in filter(content["summary"].get, content["options"]["agents"]):
+    for agent in filter(content["summary"].get, DQN_LINE):
         found = content["summary"][agent]
         least = min(one["greedy_mean"] for one in content["runs"] if one["agent"] == agent)
         means = ", ".join(f"{mean:.1f}" for mean in found["means"])
@@ -125,7 +125,7 @@ def atari_table() -> str:
     for one in sorted(content["runs"], key=lambda one: -one["mean"]):
         human, steps = f"{one['human_normalized']:.0%}", f"{one['env_steps']:,}"
         rows.append((one["row"], f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", human, steps))
-    heading = ("agent", "mean", "95% interval", "median", "of a human's score", "steps")
+    heading = ("agent", "mean", "95% interval", "median", "human-normalised", "steps")
     return f"{table(heading, rows)}\n\n{_made(content, content['runs'])}"
 
 
@@ -135,10 +135,13 @@ def learned_table() -> str:
         return "Not measured yet."
     rows = []
     for one in sorted(content["runs"], key=lambda one: one["environment"]):
-        numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", f"{one['random_mean']:.1f}"
-        numbers += (f"{one['checkpoint_step']:,}",)
-        rows.append((f"`{one['environment']}`", linked(one["agent"], "agents/"), *numbers))
-    heading = ("environment", "agent", "mean", "95% interval", "median", "random", "step of the checkpoint")
+        chance = f"{one['random_mean']:.1f}"
+        if "random_interval" in one:
+            chance += f" ({interval_of(one, key='random_interval')})"
+        numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", chance
+        agent = " ".join([linked(one["agent"], "agents/"), *(f"`{word}`" for word in one.get("options", ()))])
+        rows.append((f"`{one['environment']}`", agent, *numbers, f"{one['checkpoint_step']:,}"))
+    heading = ("environment", "agent", "mean", "95% interval", "median", "random actions", "step of the checkpoint")
     minutes = f"After {content['options']['minutes']:g} minutes, one seed:"
     return f"{minutes}\n\n{table(heading, rows)}\n\n{_made(content, content['runs'])}"
 
@@ -242,10 +245,14 @@ MEASURES: dict[Callable[[str], tuple[str, str] | None], str] = {
     in_tables: "the tabular tasks",
     in_environments: "continuous tasks",
 }
-DQN_LINE = ["double-dqn", "dueling-dqn", "prioritized-dqn", "n-step-dqn", "noisy-dqn", "munchausen-dqn", "drqn"]
+DQN_LINE = (
+    *("dqn", "double-dqn", "dueling-dqn", "prioritized-dqn", "n-step-dqn", "noisy-dqn", "c51", "qr-dqn", "iqn"),
+    *("munchausen-dqn", "rainbow", "btr", "drqn", "pqn"),
+)
+ON_ATARI = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "btr", "pqn")
 OF_AGENT: dict[str, tuple[Callable[[str], tuple[str, str] | None], ...]] = (
     dict.fromkeys(DQN_LINE, (on_cartpole, on_pixels))
-    | dict.fromkeys(["dqn", "c51", "qr-dqn", "iqn", "rainbow", "btr", "pqn"], (on_cartpole, on_pixels, on_breakout))
+    | dict.fromkeys(ON_ATARI, (on_cartpole, on_pixels, on_breakout))
     | dict.fromkeys(["sb3-dqn", "sb3-qrdqn", "sb3-ppo", "sb3-a2c"], (on_pixels,))
     | {"sb3-sac": (in_environments,)}
     | dict.fromkeys(["q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda"], (in_tables,))
@@ -269,7 +276,7 @@ def measured(agent: str) -> tuple[str, str]:
     if in_tables in found:
         lines[-1] += " `python -m benchmarks.tabular` measures it."
     elif in_environments in found:
-        lines[-1] += " `python -m benchmarks.environments` measures it."
+        lines[-1] += " `python -m benchmarks.environments --jobs 2` measures it."
     else:
         lines[-1] += " [All agents side by side](comparison.md)."
     said = "\n".join(f"- {line}" for line in lines)

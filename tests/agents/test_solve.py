@@ -14,7 +14,7 @@ import envs
 from agents import solve, watch
 from agents.saved import load_saved
 from agents.value_iteration import greedy_policy, policy_evaluation, policy_value, value_iteration
-from agents.value_table import LISTED_STATES, best_actions, layout, save_picture, show, signs_of
+from agents.value_table import LISTED_STATES, best_actions, known_states, layout, save_picture, show, signs_of
 from aprendiz.errors import AprendizError, ConfigError
 from tests.agents.saved_runs import make_run
 
@@ -144,6 +144,15 @@ def test_solve_evaluates_the_random_policy(capsys):
     assert "random policy: a new game is worth 0.0123561" in capsys.readouterr().out
 
 
+def test_the_values_of_the_random_policy_are_drawn_and_not_those_of_a_better_one(capsys, tmp_path):
+    world = ["gridworld", "--map", "SG", "--slip", "0", "--step-reward", "0", "--discount", "0.9"]
+    solve.command([*world, "--policy", "random", "--picture", str(tmp_path / "random.png")])
+    (drawn,) = [line for line in capsys.readouterr().out.splitlines() if "→" in line]
+    assert "0.769" in drawn  # 0.25 / (1 - 0.75 * 0.9); the better first step is worth 1
+    solve.command([*world, "--picture", str(tmp_path / "optimal.png")])
+    assert (tmp_path / "random.png").read_bytes() != (tmp_path / "optimal.png").read_bytes()
+
+
 @pytest.mark.parametrize("learner", ["q-learning", "double-q-learning"])
 def test_solve_evaluates_what_a_run_has_learned(capsys, tmp_path, learner):
     run = make_run(tmp_path, "gridworld", learner)
@@ -172,6 +181,9 @@ def test_solve_evaluates_a_run_that_discounts_nothing(capsys, tmp_path):
         (["gridworld", "--discount", "1"], "below 1"),
         (["gridworld", "--picture", "a.gif"], "end in .png"),
         (["gridworld", "--run", "x"], "not both"),
+        (["--run", "x", "--policy", "random"], "--policy does nothing with --run"),
+        (["--run", "x", "--discount", "0.9"], "--discount does nothing with --run"),
+        (["gridworld", "--checkpoint", "best"], "--checkpoint does nothing without --run"),
         (["gridwrold"], "gridworld"),
     ],
 )
@@ -204,6 +216,6 @@ def test_visited_states_are_known():
 
         cls = AGENTS.get(name)
         agent = cls(cls.resolve(cls.Config(), 10), spec.observation_space, spec.action_space, seed=0)
-        assert not watch.known_states(agent).any()
+        assert not known_states(agent).any()
         agent.visits[..., 5, 2] += 1
-        assert np.flatnonzero(watch.known_states(agent)).tolist() == [5]
+        assert np.flatnonzero(known_states(agent)).tolist() == [5]

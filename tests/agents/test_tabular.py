@@ -136,10 +136,10 @@ def test_q_lambda_cuts_traces_before_an_exploratory_action_and_not_before_a_best
         agent = make("q-lambda", 3, 2, step_size=0.5, discount=0.9, trace_decay=0.5)
         agent.table[1] = [-1.0, 0.0]  # action 1 is the best one
         agent.update(lane(0, 0, 0.0, 1, 0.9))
-        error = 8.0 if second == 1 else 9.0
+        before, error = (0.0, 8.0) if second == 1 else (-1.0, 9.0)
         agent.update(lane(1, second, 8.0, 2, 0.0, ended=True))
         assert agent.q[0, 0] == pytest.approx(expected)
-        assert agent.q[1, second] == pytest.approx(agent.q[1, second] if second else -1.0 + error / 2)
+        assert agent.q[1, second] == pytest.approx(before + error / 2)
 
 
 def test_a_replacing_trace_counts_a_pair_once():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.value_iteration import greedy_policy, policy_value, start_value, value_iteration
-from aprendiz.errors import ConfigError
+from aprendiz.errors import ConfigError, EnvError
 from envs.core import TransitionTable
 
 STAY, GO = 0, 1
@@ -102,6 +102,26 @@ def test_a_tolerance_finer_than_float64_still_ends():
     table = dataclasses.replace(two_rooms(), reward=two_rooms().reward * 1e6)
     values, _ = value_iteration(table, 0.99, 1e-30)
     np.testing.assert_allclose(values, [0.99 * 3e8, 3e8], rtol=1e-9)
+
+
+def test_a_discount_of_nearly_one_ends_soon_where_a_policy_pays_for_ever():
+    # Two states that lead to each other and cost 1 a step: -1 / (1 - discount); sweeps alone take millions.
+    ones = np.ones((2, 1, 1))
+    table = TransitionTable(
+        np.array([[[1]], [[0]]]), ones, -ones, np.zeros((2, 1, 1), np.bool_), np.array([1.0, 0.0]), None
+    )
+    values, _ = value_iteration(table, 0.999999)
+    np.testing.assert_allclose(values, -1e6, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_values_without_bound_are_told():
+    table = dataclasses.replace(two_rooms(), probability=two_rooms().probability * 3.0)
+    with pytest.raises(EnvError, match="without bound"):
+        value_iteration(table, 0.99)
+    table = dataclasses.replace(two_rooms(), reward=two_rooms().reward * np.nan)
+    with pytest.raises(EnvError, match="or are no numbers"):
+        value_iteration(table, 0.99)
 
 
 @pytest.mark.parametrize("discount", [-0.1, 1.0, float("nan")])

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 
+import envs
 from agents import AGENTS
 from agents.btr import BTRConfig
 from agents.drqn import PRESETS as DRQN_PRESETS
@@ -76,8 +77,8 @@ PAPERS: dict[str, dict[str, Any]] = {
         "discount": 0.997,
         "n_step": 3,
         "priority_exponent": 0.2,
-        "importance_start": 0.45,
-        "importance_end": 0.45,
+        "importance_start": 0.2,
+        "importance_end": 0.2,
         "learning_rate": 1e-4,
         "optimizer_epsilon": 0.005 / 256,
         "batch_size": 256,
@@ -144,10 +145,26 @@ def test_presets_keep_what_makes_the_agent(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("name", LINE)
-def test_every_preset_makes_an_agent_that_learns(name: str) -> None:
+def test_every_preset_makes_an_agent_that_acts(name: str) -> None:
     agent_class = AGENTS.get(name)
-    for kind, space in (("vector", VECTOR), ("discrete", Discrete(5))):
+    seen = {
+        "vector": (VECTOR, np.zeros((4, 4), np.float32)),
+        "discrete": (Discrete(5), np.arange(4)),
+        "image": (Box(0, 255, (4, 84, 84), np.uint8), np.zeros((4, 4, 84, 84), np.uint8)),
+    }
+    for kind, (space, observations) in seen.items():
         for config in agent_class.preset_table[kind].values():
             agent = agent_class(agent_class.resolve(config, 1000), space, Discrete(2), seed=0)
-            observations = np.arange(4) if kind == "discrete" else np.zeros((4, 4), np.float32)
             assert agent.act(observations, 0.0, np.random.default_rng(0)).shape == (4,)
+
+
+def test_pictures_of_a_quick_task_get_returns_over_three_steps() -> None:
+    quick, atari = envs.make("minigrid-empty-5x5", 1).spec, envs.make("breakout", 1).spec
+    for name in LINE:
+        agent = AGENTS.get(name)
+        assert agent.presets(quick)["default"].n_step == 3
+        assert agent.presets(atari)["default"].n_step == agent.preset_table["image"]["default"].n_step
+    dqn, theirs = AGENTS.get("dqn").presets(quick)["default"], AGENTS.get("sb3-dqn").presets(quick)["like-dqn"]
+    assert dqn.n_step == theirs.n_step and AGENTS.get("sb3-dqn").presets(atari)["like-dqn"].n_step == 1
+    assert AGENTS.get("pqn").presets(quick)["default"].learning_rate_end == 0.0
+    assert AGENTS.get("pqn").presets(atari)["default"].learning_rate_end is None

@@ -14,8 +14,13 @@ from tests.agents.value_agents import ACTIONS, IMAGE, LINE, VECTOR, apart, make_
 from tests.cuda_graphs import pretend
 
 
-@pytest.mark.parametrize("loss", ["huber", "mse"])
-@pytest.mark.parametrize("name", ["prioritized-dqn", "c51", "qr-dqn", "iqn", "munchausen-dqn", "rainbow", "btr", "dqn"])
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        *((name, "huber") for name in ("c51", "qr-dqn", "iqn", "rainbow", "btr")),
+        *((name, loss) for name in ("dqn", "prioritized-dqn", "munchausen-dqn") for loss in ("huber", "mse")),
+    ],
+)
 def test_importance_weights_count_in_every_loss(name: str, loss: str) -> None:
     losses = []
     for which in (slice(0, 4), slice(4, 8), slice(0, 8)):
@@ -201,3 +206,48 @@ def test_the_warm_up_of_a_captured_update_changes_nothing(
     for number, moments in ours.optimizer.state_dict()["state"].items():
         for key, tensor in moments.items():
             torch.testing.assert_close(tensor, expected[number][key])
+
+
+def test_an_update_of_munchausen_quantiles_equals_a_loop() -> None:
+    # Beyond the Rainbow's loss: the policy from some quantiles, what follows from others.
+    agent = make_agent(
+        "iqn", munchausen=True, munchausen_temperature=0.3, quantiles=4, target_quantiles=4, policy_quantiles=4
+    )
+    apart(agent)
+    batch = make_batch(agent)
+    assert agent._generator is not None
+    drawn = agent._draw(8, copy.deepcopy(agent._generator))
+    with torch.no_grad():
+        now = agent.online(batch.observation, None, drawn["taus"])  # [B, A, N]
+        then = agent.target(batch.next_observation, None, drawn["next_taus"])  # [B, A, N']
+        judged_now = agent.target(batch.observation, None, drawn["policy_taus"]).mean(dim=2).numpy()
+        judged_then = agent.target(batch.next_observation, None, drawn["policy_taus"]).mean(dim=2).numpy()
+    losses = []
+    for b in range(8):
+        taken, discount = int(batch.action[b]), float(batch.discount[b])
+        weights = np.exp((judged_then[b] - judged_then[b].max()) / 0.3)
+        policy = weights / weights.sum()
+        log_now = judged_now[b] - judged_now[b].max()
+        log_now = log_now - 0.3 * np.log(np.exp(log_now / 0.3).sum())
+        reward = float(batch.reward[b]) + 0.9 * max(log_now[taken], -1.0)
+        reward -= discount * 0.3 * sum(share * np.log(share) for share in policy if share > 1e-30)
+        total = 0.0
+        for tau, quantile in zip(drawn["taus"][b].tolist(), now[b, taken].tolist(), strict=True):
+            for z in range(4):
+                following = sum(policy[a] * float(then[b, a, z]) for a in range(ACTIONS))
+                error = reward + discount * following - quantile
+                huber = 0.5 * error**2 if abs(error) <= 1.0 else abs(error) - 0.5
+                total += abs(tau - (error < 0.0)) * huber / 4
+        losses.append(total)
+    assert float(agent.update(batch).metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_a_copy_into_the_target_network_leaves_its_tensors_where_they_are(name: str) -> None:
+    agent = make_agent(name, IMAGE, backbone="impala-cnn", spectral_norm=True)
+    apart(agent)
+    before = {key: tensor.data_ptr() for key, tensor in agent.target.state_dict().items()}
+    agent._copy_to_target()  # a captured update goes on reading from there
+    assert {key: tensor.data_ptr() for key, tensor in agent.target.state_dict().items()} == before
+    for key, tensor in agent.online.state_dict().items():
+        assert torch.equal(agent.target.state_dict()[key], tensor)

@@ -54,6 +54,7 @@ def test_vizdoom_shows_the_game_at_its_limit_and_pads_with_black():
     assert step.truncated[0] and not step.terminated[0]
     assert (step.final_observation[0].std(axis=(1, 2)) > 5).all()
     assert not np.array_equal(step.final_observation[0, 3], step.final_observation[0, 2])
+    assert not step.observation[0, :3].any() and step.observation[0, 3].std() > 5  # nothing of the game before
     assert env.spec.protocol["action_set"] == ["none", "move left", "move right", "attack"]
     env.close()
 
