@@ -200,6 +200,7 @@ def window(monkeypatch):
     pygame = pytest.importorskip("pygame")
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame.display.quit()  # what another test has opened keeps its driver
     return pygame
 
 
