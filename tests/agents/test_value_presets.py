@@ -166,5 +166,5 @@ def test_pictures_of_a_quick_task_get_returns_over_three_steps() -> None:
         assert agent.presets(atari)["default"].n_step == agent.preset_table["image"]["default"].n_step
     dqn, theirs = AGENTS.get("dqn").presets(quick)["default"], AGENTS.get("sb3-dqn").presets(quick)["like-dqn"]
     assert dqn.n_step == theirs.n_step and AGENTS.get("sb3-dqn").presets(atari)["like-dqn"].n_step == 1
-    assert AGENTS.get("pqn").presets(quick)["default"].learning_rate_end == 0.0
-    assert AGENTS.get("pqn").presets(atari)["default"].learning_rate_end is None
+    pqn = AGENTS.get("pqn")
+    assert (pqn.presets(quick)["default"].num_envs, pqn.presets(atari)["default"].num_envs) == (8, 32)
