@@ -169,7 +169,13 @@ PRESETS = {
     },
 }
 PRESETS["discrete"] = PRESETS["vector"]
-QUICK = {"num_envs": 8, "rollout_steps": 16, "minibatches": 1, "trace_decay": 0.9, "learning_rate_end": 0.0}
+QUICK: dict[str, Any] = {
+    "num_envs": 8,
+    "rollout_steps": 16,
+    "minibatches": 1,
+    "trace_decay": 0.9,
+    "learning_rate_end": 0.0,
+}
 """For pictures of tasks that are learned within minutes: values renewed more often, as on vectors (ours, by trying)."""
 
 
