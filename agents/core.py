@@ -30,6 +30,7 @@ __all__ = [
     "epsilon_greedy",
     "follow_learning_rate",
     "linear_exploration",
+    "warmup_steps",
 ]
 
 
@@ -186,6 +187,12 @@ class Purpose(IntEnum):
     """Games that choose the checkpoint called `best`."""
     EVALUATION = 6
     """Games that are reported."""
+
+
+def warmup_steps(env_steps: int | None, budget_env_steps: int) -> int:
+    """Environment steps before the first update: those that were given, else a fiftieth of the budget, at most 80,000
+    (CleanRL's number for Atari)."""
+    return min(80_000, budget_env_steps // 50) if env_steps is None else env_steps
 
 
 def linear_exploration(config: Any, env_steps: int) -> float:

@@ -27,7 +27,16 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
+from agents.core import (
+    Agent,
+    Player,
+    Purpose,
+    derived_seed,
+    epsilon_greedy,
+    follow_learning_rate,
+    linear_exploration,
+    warmup_steps,
+)
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
 from agents.value_network import wants_dense_layers
@@ -259,12 +268,12 @@ class DRQN(Agent):
 
     @classmethod
     def resolve(cls, config: DRQNConfig, budget_env_steps: int) -> DRQNConfig:
-        warmup, exploration = config.warmup_env_steps, config.exploration_env_steps
+        exploration = config.exploration_env_steps
         if config.learning_rate_end is not None and config.learning_rate_env_steps is None:
             config = dataclasses.replace(config, learning_rate_env_steps=budget_env_steps)
         return dataclasses.replace(
             config,
-            warmup_env_steps=min(80_000, budget_env_steps // 50) if warmup is None else warmup,
+            warmup_env_steps=warmup_steps(config.warmup_env_steps, budget_env_steps),
             exploration_env_steps=budget_env_steps // 10 if exploration is None else exploration,
         )
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.logger import Logger
 from torch import nn
 
-from agents.core import Agent, Purpose, check_actions_fit, derived_seed, epsilon_greedy
+from agents.core import Agent, Purpose, check_actions_fit, derived_seed, epsilon_greedy, warmup_steps
 from agents.sb3_random import LibraryRandom
 from agents.sb3_sources import ReplaySource, RolloutSource
 from agents.sb3_vec_env import SpacesVecEnv
@@ -264,9 +264,7 @@ class ReplayAgent(SB3Agent):
 
     @classmethod
     def resolve(cls, config: Any, budget_env_steps: int) -> Any:
-        warmup = config.warmup_env_steps
-        changes = {"warmup_env_steps": min(80_000, budget_env_steps // 50) if warmup is None else warmup}
-        return dataclasses.replace(config, **changes)
+        return dataclasses.replace(config, warmup_env_steps=warmup_steps(config.warmup_env_steps, budget_env_steps))
 
     @classmethod
     def replay_bytes(cls, config: Any, spec: EnvSpec, num_envs: int, transitions: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from agents.core import warmup_steps
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.errors import ConfigError
 
@@ -188,7 +189,7 @@ def resolved(config: C, budget_env_steps: int) -> C:
         return otherwise if steps is None else steps
 
     changes: dict[str, Any] = {
-        "warmup_env_steps": given(config.warmup_env_steps, min(80_000, budget_env_steps // 50)),
+        "warmup_env_steps": warmup_steps(config.warmup_env_steps, budget_env_steps),
         "exploration_env_steps": given(config.exploration_env_steps, budget_env_steps // 10),
     }
     if config.prioritized:

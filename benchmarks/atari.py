@@ -1,7 +1,8 @@
 """What agents reach in an Atari game after the same minutes on this machine: one table, one run at a time.
 
 Everything goes through the commands that a user types: `agents.train GAME --agent NAME --preset fast --minutes M`, then
-the checkpoint called `best` (chosen on other games) plays 30 fresh whole games with 1% random actions. The rows are
+the checkpoint called `best` (chosen on other games) plays 30 fresh whole games with 1% random actions; what `last` has
+in the same games stands beside. The rows are
 agents, and BTR without some of its parts. The runs stay in the folder of runs, for curves and videos; the file of
 results, `atari-GAME-MINUTES.json`, is written after every run, and what stands in it is not run again.
 
@@ -75,7 +76,7 @@ def one_run(row: str, seed: int, options: Options) -> dict[str, Any]:
     words = [options.game, *ROWS[row], "--preset", options.preset, "--seed", str(seed), "--device", options.device]
     words += ["--minutes", str(options.minutes), "--no-save-replay", "--no-video"]
     run, seconds = train(words, runs_folder().resolve())
-    best = scores(run, "best", EPISODES)
+    best, last = scores(run, "best", EPISODES), scores(run, "last", EPISODES)
     kept = ("mean", "interval", "median", "iqm", "min", "max", "human_normalized", "checkpoint_step", "protocol")
     return {
         "row": row,
@@ -85,6 +86,7 @@ def one_run(row: str, seed: int, options: Options) -> dict[str, Any]:
         **made_by(),
         "env_steps": Run.open(run).steps()[-1],
         "curve": learning_curve(run),
+        "last": {key: last[key] for key in ("mean", "interval", "median", "checkpoint_step")},
     } | {key: best[key] for key in kept}
 
 
