@@ -39,6 +39,7 @@ from agents.core import (
 )
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
+from agents.value_config import with_rewards_of
 from agents.value_network import wants_dense_layers
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
@@ -258,7 +259,7 @@ class DRQN(Agent):
 
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, DRQNConfig]:
-        named = dict(PRESETS[spec.observation_kind])
+        named = with_rewards_of(spec, dict(PRESETS[spec.observation_kind]))
         changes: dict[str, Any] = {}
         if spec.frame_stack > 1:  # one frame at a time, as in the paper
             changes["frames"] = 1

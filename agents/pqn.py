@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from agents.core import Agent, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
 from agents.rollout_source import Rollout, RolloutSource, TargetBatch
-from agents.value_config import is_quick
+from agents.value_config import is_quick, with_rewards_of
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
@@ -234,7 +234,7 @@ class PQN(Agent):
 
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, PQNConfig]:
-        named = dict(PRESETS[spec.observation_kind])
+        named = with_rewards_of(spec, dict(PRESETS[spec.observation_kind]))
         if is_quick(spec):
             named["default"] = dataclasses.replace(named["default"], **QUICK)
         if wants_dense_layers(spec):

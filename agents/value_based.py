@@ -26,7 +26,14 @@ from torch import Tensor, nn
 
 from agents.acting import ActingSource
 from agents.core import Agent, Player, Purpose, derived_seed, epsilon_greedy, follow_learning_rate, linear_exploration
-from agents.value_config import Presets, for_quick_tasks, is_quick, resolved, without_image_options
+from agents.value_config import (
+    Presets,
+    for_quick_tasks,
+    is_quick,
+    resolved,
+    with_rewards_of,
+    without_image_options,
+)
 from agents.value_kind import ValueKind
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_player import ValuePlayer
@@ -104,7 +111,7 @@ class ValueAgent(Agent):
 
     @classmethod
     def presets(cls, spec: EnvSpec) -> dict[str, Any]:
-        named = dict(cls.preset_table[spec.observation_kind])
+        named = with_rewards_of(spec, dict(cls.preset_table[spec.observation_kind]))
         if is_quick(spec):
             named["default"] = for_quick_tasks(named["default"])
         if wants_dense_layers(spec):

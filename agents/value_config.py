@@ -258,6 +258,15 @@ def for_quick_tasks(config: C) -> C:
     return dataclasses.replace(config, n_step=max(config.n_step, 3))
 
 
+def with_rewards_of(spec: EnvSpec, presets: dict[str, Any]) -> dict[str, Any]:
+    """Presets with rewards scaled, and not clipped, where the environment knows by how much: clipping would make a hit
+    that is worth a hundred no better than a step."""
+    if spec.reward_scale is None:
+        return presets
+    changes = {"clip_rewards": False, "reward_scale": spec.reward_scale}
+    return {name: dataclasses.replace(config, **changes) for name, config in presets.items()}
+
+
 def without_image_options(config: C) -> C:
     """The config with a network of dense layers, for images too small for convolutions."""
     return dataclasses.replace(config, backbone="mlp", backbone_width=1, spectral_norm=False, max_pool=0)

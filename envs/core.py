@@ -30,6 +30,9 @@ class EnvSpec:
     """C is made of this many frames, newest last; 1 is no stacking."""
     protocol: dict[str, Any] = field(default_factory=dict)
     """What is played, JSON-able: frames a step, no-ops, sticky actions, time limit in steps, ..."""
+    reward_scale: float | None = None
+    """Factor that brings rewards to about [-1, 1], for those who learn from pictures without clipping them. None: not
+    known."""
     options: dict[str, Any] = field(default_factory=dict)
     """Values of options that stand for themselves where others may be typed, such as the rows of a map for the name of
     its file: what a run keeps, so that it plays the same when the file has changed."""

@@ -57,9 +57,11 @@ class GymnasiumEnv(Env):
         wrap: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
         protocol: dict[str, Any] | None = None,
         frame_stack: int = 1,
+        reward_scale: float | None = None,
     ) -> None:
         """make: makes one that Gymnasium does not know. wrap: put around each environment. protocol: added to what the
-        spec tells of what is played. frame_stack: of how many pictures an observation is made."""
+        spec tells of what is played. frame_stack: of how many pictures an observation is made. reward_scale: as
+        `EnvSpec.reward_scale`."""
         import gymnasium
 
         self.num_envs = check_num_envs(num_envs)
@@ -115,6 +117,7 @@ class GymnasiumEnv(Env):
             # An option makes it another task, for which nobody has set a threshold.
             solved_score=None if options or time_limit_steps else getattr(registered, "reward_threshold", None),
             frame_stack=frame_stack,
+            reward_scale=reward_scale,
             restorable=module.startswith((*_RESTORABLE, *_REPLAYABLE)),
         )
         self._replays = module.startswith(_REPLAYABLE)

@@ -26,6 +26,8 @@ SCENARIOS = {
     "vizdoom-predict-position": "predict_position",
     "vizdoom-take-cover": "take_cover",
 }
+OF_HUNDREDS = ("basic", "deadly_corridor", "health_gathering", "health_gathering_supreme", "take_cover")
+"""Scenarios with rewards of about a hundred; the others' are about 1."""
 FRAME_STACK = 4
 SIDE = 84
 _DEFAULT_ENV_STEPS = 500_000
@@ -63,6 +65,7 @@ def vizdoom(
         {},
         make=make,
         frame_stack=FRAME_STACK,
+        reward_scale=0.01 if scenario in OF_HUNDREDS else 1.0,
         protocol={
             "suite": "ViZDoom",
             "version": package.__version__,

@@ -139,8 +139,9 @@ def learned_table() -> str:
         if "random_interval" in one:
             chance += f" ({interval_of(one, key='random_interval')})"
         numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", chance
-        agent = " ".join([linked(one["agent"], "agents/"), *(f"`{word}`" for word in one.get("options", ()))])
-        rows.append((f"`{one['environment']}`", agent, *numbers, f"{one['checkpoint_step']:,}"))
+        rows.append(
+            (f"`{one['environment']}`", linked(one["agent"], "agents/"), *numbers, f"{one['checkpoint_step']:,}")
+        )
     heading = ("environment", "agent", "mean", "95% interval", "median", "random actions", "step of the checkpoint")
     minutes = f"After {content['options']['minutes']:g} minutes, one seed:"
     return f"{minutes}\n\n{table(heading, rows)}\n\n{_made(content, content['runs'])}"

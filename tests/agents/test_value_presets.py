@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -168,3 +169,11 @@ def test_pictures_of_a_quick_task_get_returns_over_three_steps() -> None:
     assert dqn.n_step == theirs.n_step and AGENTS.get("sb3-dqn").presets(atari)["like-dqn"].n_step == 1
     pqn = AGENTS.get("pqn")
     assert (pqn.presets(quick)["default"].num_envs, pqn.presets(atari)["default"].num_envs) == (8, 32)
+
+
+@pytest.mark.parametrize("name", [*LINE, "drqn", "pqn"])
+def test_rewards_are_scaled_and_not_clipped_where_the_environment_knows_how(name: str) -> None:
+    agent, unknown = AGENTS.get(name), envs.make("minigrid-empty-5x5", 1).spec
+    known = dataclasses.replace(unknown, reward_scale=0.01)
+    assert all(config.clip_rewards and config.reward_scale == 1.0 for config in agent.presets(unknown).values())
+    assert all(not config.clip_rewards and config.reward_scale == 0.01 for config in agent.presets(known).values())

@@ -56,6 +56,7 @@ def test_vizdoom_shows_the_game_at_its_limit_and_pads_with_black():
     assert not np.array_equal(step.final_observation[0, 3], step.final_observation[0, 2])
     assert not step.observation[0, :3].any() and step.observation[0, 3].std() > 5  # nothing of the game before
     assert env.spec.protocol["action_set"] == ["none", "move left", "move right", "attack"]
+    assert env.spec.reward_scale == 0.01
     env.close()
 
 
