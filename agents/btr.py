@@ -11,6 +11,7 @@ normalised, adaptive max-pooling to 6x6, and 64 games at once. Each is a flag.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agents.dqn import PRESETS as DQN_PRESETS
 from agents.iqn import ImplicitQuantileValue, check_quantiles
@@ -132,6 +133,15 @@ VECTOR["paper"] = replace(
     train_period_env_steps=2,
     optimizer_epsilon=0.005 / 256,
 )
+# For pictures of tasks that are learned within minutes: as many transitions an update and a step as DQN has, since a
+# few thousand steps are all that fit in (ours, by trying).
+QUICK = {
+    "num_envs": 8,
+    "batch_size": 32,
+    "train_period_env_steps": 4,
+    "target_period_env_steps": 500,
+    "learning_rate": 2.5e-4,
+}
 PRESETS = {
     "image": {"default": LAPTOP, "fast": replace(LAPTOP, max_pool=4, learning_rate=2.5e-4), "paper": PAPER},
     "vector": VECTOR,
@@ -145,3 +155,7 @@ class BTR(ValueAgent):
     Config = BTRConfig
     kind = ImplicitQuantileValue
     preset_table = PRESETS
+
+    @classmethod
+    def for_quick_tasks(cls, config: Any) -> Any:
+        return replace(config, **QUICK)

@@ -39,7 +39,7 @@ from agents.core import (
 )
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
-from agents.value_config import with_rewards_of
+from agents.value_config import is_quick, with_rewards_of
 from agents.value_network import wants_dense_layers
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
@@ -261,6 +261,8 @@ class DRQN(Agent):
     def presets(cls, spec: EnvSpec) -> dict[str, DRQNConfig]:
         named = with_rewards_of(spec, dict(PRESETS[spec.observation_kind]))
         changes: dict[str, Any] = {}
+        if is_quick(spec):  # over one step, with one network for both, the policy is lost again and again (ours)
+            named["default"] = dataclasses.replace(named["default"], double=True)
         if spec.frame_stack > 1:  # one frame at a time, as in the paper
             changes["frames"] = 1
         if wants_dense_layers(spec):

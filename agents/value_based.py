@@ -113,10 +113,15 @@ class ValueAgent(Agent):
     def presets(cls, spec: EnvSpec) -> dict[str, Any]:
         named = with_rewards_of(spec, dict(cls.preset_table[spec.observation_kind]))
         if is_quick(spec):
-            named["default"] = for_quick_tasks(named["default"])
+            named["default"] = cls.for_quick_tasks(named["default"])
         if wants_dense_layers(spec):
             return {name: without_image_options(config) for name, config in named.items()}
         return named
+
+    @classmethod
+    def for_quick_tasks(cls, config: Any) -> Any:
+        """The preset `default` as it is for pictures of tasks that are learned within minutes."""
+        return for_quick_tasks(config)
 
     @classmethod
     def resolve(cls, config: Any, budget_env_steps: int) -> Any:
