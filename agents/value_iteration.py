@@ -11,7 +11,6 @@ the game without a limit.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -63,7 +62,9 @@ def value_iteration(
     if not tolerance > 0.0:
         raise ConfigError(f"tolerance must be above 0, got {tolerance}; try 1e-8")
     values = np.zeros(table.next_state.shape[0], dtype=np.float64)
-    for sweep in itertools.count(1):
+    sweep = 0
+    while True:
+        sweep += 1
         if sweep % 1_000 == 0:
             values = policy_value(table, greedy_policy(action_values(table, values, discount)), discount)
         q = action_values(table, values, discount)  # [S, A]
@@ -75,7 +76,6 @@ def value_iteration(
         resolution = 8 * np.finfo(np.float64).eps * float(np.abs(values).max())
         if change * discount <= max(tolerance * (1.0 - discount), resolution):
             return values, q
-    raise AssertionError("unreachable")
 
 
 def policy_value(table: TransitionTable, policy: NDArray[np.int64], discount: float) -> NDArray[np.float64]:
