@@ -5,6 +5,7 @@ Paper: Hausknecht and Stone, "Deep Recurrent Q-Learning for Partially Observable
 
     h_t      = LSTM(h_{t-1}, encoder(o_t)),  Q(o_1..o_t, a) = head(h_t)
     y_t      = r_t + discount_t * max_a Q_target(o_1..o_{t+1}, a)      both networks read the sequence from its start
+               (--n-step sums more rewards before that, as far as the sequence has them)
     loss     = mean over the steps of B sequences of Huber(Q(o_1..o_t, a_t) - y_t)
 
 Sequences start anywhere in a game with a state of zero, or after a burn-in, and never go over into another one
@@ -39,7 +40,7 @@ from agents.core import (
 )
 from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
-from agents.value_config import is_quick, with_rewards_of
+from agents.value_config import for_quick_tasks, is_quick, with_rewards_of
 from agents.value_network import wants_dense_layers
 from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
@@ -76,6 +77,9 @@ class DRQNConfig:
     """Factor of future rewards, per environment step."""
     double: bool = False
     """Choose the next action by the online network, value it by the target network (van Hasselt et al. 2016)."""
+    n_step: int = 1
+    """Rewards summed before the bootstrap, as far as the sequence has them (1 in the paper; 5 in Kapturowski et al.
+    2019)."""
     optimizer: Literal["adam", "adadelta"] = "adam"
     """Adam, or ADADELTA with a decay of 0.95 as in the paper (appendix)."""
     learning_rate: float = 1e-4
@@ -121,7 +125,7 @@ class DRQNConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         counts = ("units", "num_envs", "batch_size", "unroll_steps", "replay_capacity", "train_period_env_steps")
-        check_at_least(self, 1, *counts, "target_period_env_steps", "backbone_width", "frames")
+        check_at_least(self, 1, *counts, "n_step", "target_period_env_steps", "backbone_width", "frames")
         if not 0 <= self.burn_in <= LONGEST_BURN_IN:
             raise ConfigError(f"burn_in must lie between 0 and {LONGEST_BURN_IN}, got {self.burn_in}")
         check_at_least(
@@ -197,18 +201,26 @@ PRESETS = {
 PRESETS["discrete"] = PRESETS["vector"]
 
 
-def sequence_targets(reward: Tensor, discount: Tensor, q_target: Tensor, q_online: Tensor | None = None) -> Tensor:
-    """y_t = r_t + discount_t * max_a Q_target(o_1..o_{t+1}, a): reward, discount [L, B] to [L, B].
+def sequence_targets(
+    reward: Tensor, discount: Tensor, mask: Tensor, q_target: Tensor, q_online: Tensor | None = None, n_step: int = 1
+) -> Tensor:
+    """y_t = r_t + discount_t * max_a Q_target(o_1..o_{t+1}, a): reward, discount, mask [L, B] to [L, B].
 
     q_target is [L + 1, B, A], of o_1 to o_{L+1}, each read after those before it: what follows step t stands at t + 1
-    (Hausknecht and Stone 2015, section 4.1). With q_online, alike, its best action is judged (double).
+    (Hausknecht and Stone 2015, section 4.1). With q_online, alike, its best action is judged (double). `n_step`
+    rewards are summed before the bootstrap, fewer where the sequence ends sooner (where the mask goes over to 0, or
+    after L steps), and none beyond a discount of 0.
     """
     following = q_target[1:]  # [L, B, A]
     if q_online is None:
         value = following.max(dim=2).values
     else:
         value = following.gather(2, q_online[1:].argmax(dim=2, keepdim=True)).squeeze(2)
-    return reward + discount * value
+    targets = reward + discount * value
+    for _ in range(n_step - 1):  # from returns over k steps to those over k + 1
+        goes_on = torch.where(mask[1:] > 0.0, targets[1:], value[:-1])
+        targets = reward + discount * torch.cat([goes_on, value[-1:]])
+    return targets
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -262,7 +274,7 @@ class DRQN(Agent):
         named = with_rewards_of(spec, dict(PRESETS[spec.observation_kind]))
         changes: dict[str, Any] = {}
         if is_quick(spec):  # over one step, with one network for both, the policy is lost again and again (ours)
-            named["default"] = dataclasses.replace(named["default"], double=True)
+            named["default"] = for_quick_tasks(dataclasses.replace(named["default"], double=True))
         if spec.frame_stack > 1:  # one frame at a time, as in the paper
             changes["frames"] = 1
         if wants_dense_layers(spec):
@@ -374,7 +386,9 @@ class DRQN(Agent):
         q_values, _ = self.online(observation if config.double else observation[:-1], of_online)
         with torch.no_grad():
             chooser = q_values.detach() if config.double else None
-            target = sequence_targets(batch.reward, batch.discount, q_target, chooser)  # [L, B]
+            target = sequence_targets(  # [L, B]
+                batch.reward, batch.discount, batch.mask, q_target, chooser, config.n_step
+            )
         chosen = q_values[:length].gather(2, batch.action.unsqueeze(2)).squeeze(2)  # [L, B]
         measure = F.huber_loss if config.loss == "huber" else F.mse_loss
         loss = masked_mean(measure(chosen, target, reduction="none"), batch.mask)

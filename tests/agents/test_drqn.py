@@ -78,13 +78,29 @@ def make_batch(length: int, steps: list[int], *, burn_in: int = 0, back: list[in
 def test_targets_by_hand() -> None:
     q_target = torch.tensor([[[9.0, 9.0]], [[1.0, 3.0]], [[5.0, 4.0]]])  # [L + 1, B, A]
     reward, discount = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.0]])
-    assert sequence_targets(reward, discount, q_target).tolist() == [[2.5], [2.0]]
+    assert sequence_targets(reward, discount, torch.ones(2, 1), q_target).tolist() == [[2.5], [2.0]]
 
 
 def test_double_targets_by_hand() -> None:
     q_target = torch.tensor([[[9.0, 9.0]], [[1.0, 3.0]]])
     q_online = torch.tensor([[[0.0, 9.0]], [[2.0, 1.0]]])
-    assert sequence_targets(torch.tensor([[1.0]]), torch.tensor([[0.5]]), q_target, q_online).tolist() == [[1.5]]
+    one, half = torch.tensor([[1.0]]), torch.tensor([[0.5]])
+    assert sequence_targets(one, half, one, q_target, q_online).tolist() == [[1.5]]
+
+
+def test_targets_over_two_steps_by_hand() -> None:
+    """Three sequences of three steps: a whole one, one whose game is cut off after its second step, one whose game
+    ends with its second step."""
+    best = torch.tensor([[0.0] * 3, [8.0] * 3, [16.0] * 3, [32.0] * 3])  # [L + 1, B]
+    q_target = torch.stack([best, best - 1.0], dim=2)
+    mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
+    discount = 0.5 * mask
+    discount[1, 2] = 0.0
+    reward = torch.tensor([1.0, 2.0, 4.0])[:, None] * mask
+    found = sequence_targets(reward, discount, mask, q_target, n_step=2) * mask
+    assert found[:, 0].tolist() == [1.0 + 0.5 * 2.0 + 0.25 * 16.0, 2.0 + 0.5 * 4.0 + 0.25 * 32.0, 4.0 + 0.5 * 32.0]
+    assert found[:, 1].tolist() == [1.0 + 0.5 * 2.0 + 0.25 * 16.0, 2.0 + 0.5 * 16.0, 0.0]
+    assert found[:, 2].tolist() == [1.0 + 0.5 * 2.0, 2.0, 0.0]
 
 
 def test_padding_counts_neither_above_nor_below_the_line() -> None:
@@ -100,10 +116,11 @@ def read_alone(network: Any, observations: torch.Tensor) -> np.ndarray:
     return np.stack(values)
 
 
+@pytest.mark.parametrize("n_step", [1, 3, 9])
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("burn_in", [0, 3])
-def test_the_loss_equals_a_loop_over_single_sequences(burn_in: int, double: bool) -> None:
-    agent = make_agent(burn_in=burn_in, double=double)
+def test_the_loss_equals_a_loop_over_single_sequences(burn_in: int, double: bool, n_step: int) -> None:
+    agent = make_agent(burn_in=burn_in, double=double, n_step=n_step)
     torch.manual_seed(0)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for weight in agent.target.parameters():
@@ -116,9 +133,14 @@ def test_the_loss_equals_a_loop_over_single_sequences(burn_in: int, double: bool
         seen = batch.observation[burn_in - before : burn_in + count + 1, b]
         q_online, q_target = read_alone(agent.online, seen)[before:], read_alone(agent.target, seen)[before:]
         for t in range(count):
-            chooser = q_online[t + 1] if double else q_target[t + 1]
-            target = batch.reward[t, b] + batch.discount[t, b] * q_target[t + 1][chooser.argmax()]
-            error = q_online[t][batch.action[t, b]] - float(target)
+            target, weight = 0.0, 1.0
+            last = min(t + n_step, count)
+            for k in range(t, last):
+                target += weight * float(batch.reward[k, b])
+                weight *= float(batch.discount[k, b])
+            chooser = q_online[last] if double else q_target[last]
+            target += weight * q_target[last][chooser.argmax()]
+            error = q_online[t][batch.action[t, b]] - target
             errors.append(F.huber_loss(torch.tensor(error), torch.tensor(0.0)).item())
     assert float(agent.update(batch).metrics["loss"]) == pytest.approx(np.mean(errors), rel=1e-4)
 

@@ -169,7 +169,8 @@ def test_pictures_of_a_quick_task_get_returns_over_three_steps() -> None:
     assert dqn.n_step == theirs.n_step and AGENTS.get("sb3-dqn").presets(atari)["like-dqn"].n_step == 1
     btr, drqn = AGENTS.get("btr"), AGENTS.get("drqn")
     assert (btr.presets(quick)["default"].batch_size, btr.presets(atari)["default"].batch_size) == (32, 256)
-    assert drqn.presets(quick)["default"].double and not drqn.presets(atari)["default"].double
+    learned, atari_s = drqn.presets(quick)["default"], drqn.presets(atari)["default"]
+    assert (learned.double, learned.n_step) == (True, 3) and (atari_s.double, atari_s.n_step) == (False, 1)
     pqn = AGENTS.get("pqn")
     assert (pqn.presets(quick)["default"].num_envs, pqn.presets(atari)["default"].num_envs) == (8, 32)
 
