@@ -135,10 +135,9 @@ def learned_table() -> str:
         return "Not measured yet."
     rows = []
     for one in sorted(content["runs"], key=lambda one: one["environment"]):
-        chance = f"{one['random_mean']:.1f}"
-        if "random_interval" in one:
-            chance += f" ({interval_of(one, key='random_interval')})"
-        numbers = f"{one['mean']:.1f}", interval_of(one), f"{one['median']:.1f}", chance
+        digits = 1 if abs(one["mean"]) >= 10 else 2
+        chance = f"{one['random_mean']:.{digits}f} ({interval_of(one, digits, 'random_interval')})"
+        numbers = f"{one['mean']:.{digits}f}", interval_of(one, digits), f"{one['median']:.{digits}f}", chance
         rows.append(
             (f"`{one['environment']}`", linked(one["agent"], "agents/"), *numbers, f"{one['checkpoint_step']:,}")
         )
