@@ -56,7 +56,7 @@ class BTRConfig(ValueConfig):
     learning_rate: float = 1e-4
     """Step size of Adam (Clark et al. 2024)."""
     optimizer_epsilon: float = 0.005 / 256
-    """Added to Adam's denominator: 0.005 over the batch size (Clark et al. 2024)."""
+    """Added to Adam's denominator: 0.005 over the paper's batch size (Clark et al. 2024)."""
     max_gradient_norm: float | None = 10.0
     """Gradients are scaled down to this norm, all together (Clark et al. 2024)."""
     batch_size: int = 256

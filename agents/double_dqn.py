@@ -2,7 +2,7 @@
 
 Paper: van Hasselt, Guez and Silver, "Deep Reinforcement Learning with Double Q-learning", AAAI 2016.
 
-    y = r + discount * Q_target(s', argmax_a Q_online(s', a))                       (equation 4)
+    y = r + discount * Q_target(s', argmax_a Q_online(s', a))                       (section "Double DQN")
 
 The maximum over noisy estimates is too high on average; here one network chooses the action and the other judges it.
 The equation is `double_q_value` in agents/value_targets.py, and `--double` of every agent of the line.

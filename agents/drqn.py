@@ -9,8 +9,9 @@ Paper: Hausknecht and Stone, "Deep Recurrent Q-Learning for Partially Observable
     loss     = mean over the steps of B sequences of Huber(Q(o_1..o_t, a_t) - y_t)
 
 Sequences start anywhere in a game with a state of zero, or after a burn-in, and never go over into another one
-("bootstrapped random updates", section 4.1). While it plays the state goes on from step to step and is set to zero
-where a game begins.
+(near to the "bootstrapped random updates" of section "Stable recurrent updates", which draw a game first; here every
+transition is as likely to begin one). While it plays the state goes on from step to step and is set to zero where a
+game begins.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
 from agents.value_config import for_quick_tasks, is_quick, with_rewards_of
 from agents.value_network import wants_dense_layers
-from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_schedule, check_share
 from aprendiz.device import learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
@@ -62,13 +63,13 @@ class DRQNConfig:
     are decisions of the agent (four frames on Atari), summed over the environments."""
 
     backbone: str = "nature-cnn"
-    """Network that reads an observation, by its registered name; its last dense layer is left out (section 4)."""
+    """Network that reads an observation, by its registered name; its last dense layer is left out, as in the paper."""
     backbone_width: int = 1
     """Factor of the channels of impala-cnn; other networks have none."""
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
     """Kind of recurrent layer (LSTM in the paper)."""
     units: int = 512
-    """Width of the recurrent layer, which stands in the place of the last dense one (section 4)."""
+    """Width of the recurrent layer, which stands in the place of the last dense one, as in the paper."""
     frames: int | None = None
     """Newest frames of a stack that are read at a time (1 in the paper). None: everything that is shown."""
     num_envs: int = 8
@@ -97,7 +98,7 @@ class DRQNConfig:
     batch_size: int = 16
     """Sequences an update (ours: with 10 steps each they cost as much as DQN's batches do at its pace)."""
     unroll_steps: int = 10
-    """Steps of a sequence that are learned from (10 in the paper, section 4.1)."""
+    """Steps of a sequence that are learned from (10 in the paper)."""
     burn_in: int = 0
     """Steps before them that only lead to a state, where the game has them (0 in the paper; 40 in Kapturowski et al.
     2019)."""
@@ -141,6 +142,7 @@ class DRQNConfig:
     def check_new(self) -> None:
         """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
         check_counts(self, "learning_rate_end", "learning_rate_env_steps")
+        check_schedule(self, "exploration")
 
 
 _VECTOR = DRQNConfig(
@@ -207,9 +209,9 @@ def sequence_targets(
     """y_t = r_t + discount_t * max_a Q_target(o_1..o_{t+1}, a): reward, discount, mask [L, B] to [L, B].
 
     q_target is [L + 1, B, A], of o_1 to o_{L+1}, each read after those before it: what follows step t stands at t + 1
-    (Hausknecht and Stone 2015, section 4.1). With q_online, alike, its best action is judged (double). `n_step`
-    rewards are summed before the bootstrap, fewer where the sequence ends sooner (where the mask goes over to 0, or
-    after L steps), and none beyond a discount of 0.
+    (Hausknecht and Stone 2015, section "Stable recurrent updates"). With q_online, alike, its best action is judged
+    (double). `n_step` rewards are summed before the bootstrap, fewer where the sequence ends sooner (where the mask
+    goes over to 0, or after L steps), and none beyond a discount of 0.
     """
     following = q_target[1:]  # [L, B, A]
     if q_online is None:

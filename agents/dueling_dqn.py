@@ -36,7 +36,8 @@ class DuelingDQNConfig(ValueConfig):
 
 PRESETS = with_paper(
     derived(DuelingDQNConfig, DQN_PRESETS),
-    # Section 4.2: as van Hasselt et al. (2016), with a slightly lower learning rate.
+    # Section 4.2: as van Hasselt et al. (2016), with a slightly lower learning rate, of which the paper prints a number
+    # only where priorities are added: 6.25e-5.
     image={"target_period_env_steps": 30_000, "exploration_end": 0.01, "learning_rate": 6.25e-5},
 )
 

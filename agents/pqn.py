@@ -29,7 +29,7 @@ from agents.rollout_source import Rollout, RolloutSource, TargetBatch
 from agents.value_config import is_quick, with_rewards_of
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
-from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_schedule, check_share
 from aprendiz.device import CapturedStep, autocast
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
@@ -108,6 +108,7 @@ class PQNConfig:
     def check_new(self) -> None:
         """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
         check_counts(self, "learning_rate_end", "learning_rate_env_steps")
+        check_schedule(self, "exploration")
 
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""

@@ -22,7 +22,7 @@ from aprendiz.recurrent.network import State, kept
 class RecurrentQNetwork(nn.Module):
     """Encoder, recurrent layer, linear: observations [T, B, ...] and a state to values [T, B, A] and a state.
 
-    The recurrent layer stands in the place of the backbone's last dense one (Hausknecht and Stone 2015, section 4).
+    The recurrent layer stands in the place of the backbone's last dense one (Hausknecht and Stone 2015).
     `options` are the backbone's; raises ConfigError where it has no such option.
     """
 

@@ -67,6 +67,12 @@ class SB3Config:
         check_share(self, "discount")
         check_above_zero(self, "learning_rate")
 
+    def check_new(self) -> None:
+        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
+        plain = {field.name: field.default for field in dataclasses.fields(self)}
+        if not self.hidden_layers and self.hidden_units != plain["hidden_units"]:
+            raise ConfigError(f"hidden_units {self.hidden_units} does nothing where hidden_layers is 0")
+
 
 class SB3Agent(Agent):
     """Base of the adapters. A subclass names its `Config` and presets, and says how its model is built."""
@@ -325,6 +331,11 @@ class RolloutConfig(SB3Config):
         check_above_zero(self, "max_gradient_norm")
         if self.rollout_steps * self.num_envs < 2:
             raise ConfigError("rollout_steps times num_envs must be at least 2")
+
+    def check_new(self) -> None:
+        super().check_new()
+        if not (self.learning_rate_falls or getattr(self, "clip_range_falls", False)) and self.schedule_env_steps:
+            raise ConfigError(f"schedule_env_steps {self.schedule_env_steps} does nothing where nothing falls")
 
 
 def falling(start: float, falls: bool) -> Any:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from agents.core import Agent
 from agents.step_source import StepSource, Transitions
 from agents.table_source import LARGEST_CHUNK, TableChunk, TableSource
+from aprendiz.config import check_schedule
 from aprendiz.errors import CheckpointError, ConfigError
 from aprendiz.loop import Outcome
 
@@ -94,6 +95,14 @@ class TabularConfig:
             raise ConfigError(f"initial_visits must be 0 or more, got {self.initial_visits}")
         if self.chunk_env_steps is not None and self.chunk_env_steps < 1:
             raise ConfigError(f"chunk_env_steps must be at least 1, got {self.chunk_env_steps}; try 10000")
+
+    def check_new(self) -> None:
+        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
+        plain = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in ("step_size_exponent", "initial_visits"):
+            if self.step_size is not None and getattr(self, name) != plain[name]:
+                raise ConfigError(f"{name} {getattr(self, name)} does nothing with a constant step_size")
+        check_schedule(self, "exploration")
 
 
 # The compiled pieces

@@ -86,7 +86,7 @@ class ValueAgent(Agent):
         # A frozen network needs its weights in the narrow format only once a copy, not once a batch.
         self._narrow_target: QNetwork | None = None
         if precision == "bf16" and self.device.type == "cpu" and not self._spectral:
-            self._narrow_target = copy.deepcopy(self.target).to(torch.bfloat16)
+            self._narrow_target = copy.deepcopy(self.target).narrow()
         self.noise_size = self.online.noise_size
         self._generator: np.random.Generator | None = None
         """Of noise and quantiles in updates, where there are any."""

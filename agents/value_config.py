@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agents.core import warmup_steps
-from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_schedule, check_share
 from aprendiz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,11 +158,8 @@ class ValueConfig:
             check_counts(self, "dueling", "trunk_gradient_scale")
         if self.loss != plain["loss"] and {"atoms", "quantiles"} & set(plain):
             raise ConfigError(f"loss {self.loss} does nothing: distributions have losses of their own")
-        falls = self.exploration_env_steps
-        if self.exploration_start == self.exploration_end and falls not in (None, plain["exploration_env_steps"]):
-            raise ConfigError(
-                f"exploration_env_steps {falls} does nothing: exploration is {self.exploration_start:g} throughout"
-            )
+        check_schedule(self, "exploration")
+        check_schedule(self, "importance")
         if type(self).noisy and not self.noisy:
             if not max(self.exploration_start, self.exploration_end):
                 raise ConfigError(

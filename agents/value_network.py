@@ -33,12 +33,26 @@ WITHOUT = {
 """How to ask for a backbone without an option: presets ask for some, too."""
 
 
+WIDEST = 512
+"""Units of a stream's dense layer, at most, above a backbone that does not say how many (Mnih et al. 2015)."""
+
+
 def dueling_values(value: Tensor, advantage: Tensor) -> Tensor:
     """Q(s, a) = V(s) + A(s, a) - mean_a' A(s, a'): value [B, 1, Z], advantage [B, A, Z] to [B, A, Z].
 
     Wang et al. (2016), equation 9; Z outputs (atoms, quantiles) are combined one by one (Hessel et al. 2018).
     """
     return value + advantage - advantage.mean(dim=1, keepdim=True)
+
+
+def in_float32(layer: nn.Module, x: Tensor, *noise: Tensor) -> Tensor:
+    """A layer's answer in float32, whatever the layers before it computed in: of those whose answers are values.
+
+    In bfloat16 numbers between 4 and 8 lie 1/32 apart, which is more than what the best action often is worth over the
+    next one: they would tie, and an advantage would be lost in the sum with the state's value.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float(), *noise)
 
 
 def scaled_noise(gaussian: Tensor) -> Tensor:
@@ -93,7 +107,7 @@ class QuantileEmbedding(nn.Module):
 
 
 class Stream(nn.Module):
-    """Dense, (layer norm,) rectifier, linear; both layers noisy or neither."""
+    """Dense, (layer norm,) rectifier, linear in float32; both layers noisy or neither."""
 
     def __init__(self, features: int, hidden: int, outputs: int, *, sigma: float | None, layer_norm: bool) -> None:
         super().__init__()
@@ -107,7 +121,7 @@ class Stream(nn.Module):
         self.noise_sizes = (features + hidden, hidden + outputs) if self.noisy else (0, 0)
 
     def forward(self, features: Tensor, noise: Tensor | None) -> Tensor:
-        """[B, features] -> [B, outputs]; noise [..., sum of noise_sizes]"""
+        """[B, features] -> float32 [B, outputs]; noise [..., sum of noise_sizes]"""
         if noise is not None:
             first, second = noise.split(self.noise_sizes, dim=-1)
             hidden = self.hidden(features, first)
@@ -115,11 +129,11 @@ class Stream(nn.Module):
             first = second = None
             hidden = self.hidden(features)
         hidden = F.relu(hidden if self.norm is None else self.norm(hidden))
-        return self.out(hidden) if second is None else self.out(hidden, second)
+        return in_float32(self.out, hidden, *(() if second is None else (second,)))
 
 
 class QNetwork(nn.Module):
-    """Observations [B, ...] to values of the actions [B, A], or Z numbers for each action [B, A, Z].
+    """Observations [B, ...] to values of the actions float32 [B, A], or Z numbers for each action [B, A, Z].
 
     Args:
         backbone: registered name, or `package.module:Class`.
@@ -154,7 +168,7 @@ class QNetwork(nn.Module):
         if not self.streams:
             self.head = nn.Linear(features, actions * outputs)
             return
-        hidden = int(getattr(self.backbone, "last_width", features))
+        hidden = int(getattr(self.backbone, "last_width", min(features, WIDEST)))
         layer_norm = (options or {}).get("layer_norm", "none") != "none"
 
         def stream(size: int) -> Stream:
@@ -169,6 +183,13 @@ class QNetwork(nn.Module):
         """Standard normal numbers that one sample of the noise takes; 0 without noisy layers."""
         return sum(layer.noise_size for layer in self.modules() if isinstance(layer, NoisyLinear))
 
+    def narrow(self) -> QNetwork:
+        """Itself with its weights in bfloat16, but for the layers whose answers are values."""
+        self.to(torch.bfloat16)
+        for layer in [stream.out for stream in self.modules() if isinstance(stream, Stream)] or [self.head]:
+            layer.float()
+        return self
+
     def forward(self, observation: Tensor, noise: Tensor | None = None, taus: Tensor | None = None) -> Tensor:
         """[B, ...] -> [B, A] or [B, A, Z]; see `values`."""
         return self.values(self.backbone(observation), noise, taus)
@@ -180,7 +201,7 @@ class QNetwork(nn.Module):
         taus: [B, Z], which quantiles, where they are implicit.
         """
         if not self.streams:
-            out = self.head(features)
+            out = in_float32(self.head, features)
             return out if self.outputs == 1 else out.unflatten(1, (self.actions, self.outputs))
         if self.trunk_gradient_scale != 1.0 and features.requires_grad:
             scale = self.trunk_gradient_scale

@@ -19,7 +19,7 @@ def of_action(values: Tensor, action: Tensor) -> Tensor:
 def double_q_value(next_q_online: Tensor, next_q_target: Tensor) -> Tensor:
     """Q_target(s', argmax_a Q_online(s', a)): [B, A] and [B, A] to [B].
 
-    Van Hasselt, Guez and Silver (2016), equation 4: one network chooses, the other judges.
+    Van Hasselt, Guez and Silver (2016), section "Double DQN": one network chooses, the other judges.
     """
     return of_action(next_q_target, next_q_online.argmax(dim=1))
 

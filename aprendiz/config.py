@@ -110,6 +110,15 @@ def check_counts(config: Any, switch: str, *names: str) -> None:
             raise ConfigError(f"{name} {getattr(config, name)} does nothing without {switch}")
 
 
+def check_schedule(config: Any, what: str) -> None:
+    """Raises ConfigError where steps were given for a schedule that ends where it starts: fields `what_start`,
+    `what_end` and `what_env_steps`."""
+    start, end, steps = (getattr(config, f"{what}_{part}") for part in ("start", "end", "env_steps"))
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    if start == end and steps not in (None, defaults[f"{what}_env_steps"]):
+        raise ConfigError(f"{what}_env_steps {steps} does nothing: {what} is {start:g} throughout")
+
+
 @functools.cache
 def _choices(cls: type) -> dict[str, tuple[Any, ...]]:
     hints = typing.get_type_hints(cls)

@@ -5,8 +5,9 @@ Schaul et al. (2016), "Prioritized Experience Replay", section 3: the proportion
     P(i) = p_i^alpha / sum_k p_k^alpha                 (equation 1), p_i = |TD error| + epsilon
     w_i  = (N P(i))^-beta / max_j w_j                  (section 3.4), the maximum taken over the batch
 
-A slot has a share in the draw exactly while it holds a whole transition: it enters at the highest priority so far when
-its window is complete, and leaves before its stack of frames is overwritten. What is drawn needs no second look.
+A slot has a share in the draw only while it holds a whole transition: it enters at the highest priority so far, at
+least 1 (algorithm 1), once n further steps are known, also where its window closed early, at the end of a game; and
+leaves before its stack of frames is overwritten. What is drawn needs no second look.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Priorities:
         self.slots, self.n_step, self.frame_stack = replay.slots, replay.n_step, replay.frame_stack
         self.tree = SumTree(replay.num_envs * replay.slots)
         self.highest = 1.0
-        """Highest value (priority to the power of the exponent) that any transition has had."""
+        """Highest value (priority to the power of the exponent) that any transition has had, at least 1."""
 
     def advance(self, before: NDArray[np.int64], head: NDArray[np.int64], flags: NDArray[np.uint8]) -> None:
         """Write heads have moved from `before` [N] to `head` [N]: new transitions enter, old ones leave."""

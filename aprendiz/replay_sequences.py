@@ -1,9 +1,10 @@
 """Sequences out of a replay memory, for learners with a recurrent network.
 
-A sequence starts at a transition drawn uniformly and follows its game for L steps: "bootstrapped random updates" of
-Hausknecht and Stone (2015), section 4.1. It never goes over into another game, nor over the write head: where it ends
-sooner the rest is padding, and `mask` is 0. Before it may lie up to W steps of the same game (a burn-in, Kapturowski et
-al. 2019, section 3), as many as the game has and as are still remembered.
+A sequence starts at a transition drawn uniformly and follows its game for L steps, near to the "bootstrapped random
+updates" of Hausknecht and Stone (2015), section "Stable recurrent updates", which draw a game first. It never goes over
+into another game, nor over the write head: where it ends sooner the rest is padding, and `mask` is 0. Before it may lie
+up to W steps of the same game (a burn-in, Kapturowski et al. 2019, section 3), as many as the game has and as are still
+remembered.
 
     time     0 ... W-b-1   W-b ... W-1    W ... W+m-1           W+m                W+m+1 ... W+L
     what     padding       burn-in        learned, m steps      what the last      padding

@@ -38,6 +38,13 @@ def train(words: Sequence[str], runs: Path, *, threads: int | None = None) -> tu
     return Path(found.group()), seconds
 
 
+def precision_of(run: Path) -> str:
+    """What the networks of a run computed in: fp32 or bf16."""
+    from aprendiz.run import Run
+
+    return str(Run.open(run).config["precision"])
+
+
 def threads_of(jobs: int) -> int | None:
     """Threads for each of so many runs at a time; None for one run, which may take what it likes."""
     return None if jobs == 1 else max(1, cores() // jobs)

@@ -24,7 +24,7 @@ from typing import Any
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.run import Run, runs_folder
-from benchmarks.agent_runs import finished, learning_curve, scores, train
+from benchmarks.agent_runs import finished, learning_curve, precision_of, scores, train
 from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
 
 NATURE = ("--backbone", "nature-cnn", "--backbone-width", "1", "--no-spectral-norm", "--max-pool", "0")
@@ -84,6 +84,7 @@ def one_run(row: str, seed: int, options: Options) -> dict[str, Any]:
         "run": run.name,
         "seconds": round(seconds, 1),
         **made_by(),
+        "precision": precision_of(run),
         "env_steps": Run.open(run).steps()[-1],
         "curve": learning_curve(run),
         "last": {key: last[key] for key in ("mean", "interval", "median", "checkpoint_step")},

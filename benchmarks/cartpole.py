@@ -18,11 +18,12 @@ from typing import Any
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
-from benchmarks.agent_runs import finished, scores, side_by_side, threads_of, train
+from benchmarks.agent_runs import finished, precision_of, scores, side_by_side, threads_of, train
 from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
 
 AGENTS = (
     "dqn",
+    "dqn --n-step 1",  # whose default here is ten steps, as that of all that derive from it
     "double-dqn",
     "dueling-dqn",
     "prioritized-dqn",
@@ -47,7 +48,7 @@ class Options(BenchmarkOptions):
     """Which agents solve CartPole, and how often."""
 
     agents: tuple[str, ...] = AGENTS
-    """Which agents."""
+    """Which agents, each with options of its own behind its name."""
     seeds: int = 5
     """Runs of each, with seeds 1, 2, ..."""
     steps: int = 50_000
@@ -66,11 +67,12 @@ class Options(BenchmarkOptions):
 def solve(agent: str, seed: int, options: Options) -> dict[str, Any]:
     """One run through the command, and what its best checkpoint scores."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["cartpole", "--agent", agent, "--seed", str(seed), "--steps", str(options.steps)]
+        words = ["cartpole", "--agent", *agent.split(), "--seed", str(seed), "--steps", str(options.steps)]
         words += ["--preset", options.preset, "--no-video", "--device", "cpu"]
         run, seconds = train(words, Path(folder), threads=threads_of(options.jobs))
         scored = scores(run, "best", EPISODES)
         greedy = scores(run, "best", EPISODES, explore=0.0)
+        precision = precision_of(run)
     return {
         "agent": agent,
         "seed": seed,
@@ -80,6 +82,7 @@ def solve(agent: str, seed: int, options: Options) -> dict[str, Any]:
         "checkpoint_step": scored["checkpoint_step"],
         "seconds": round(seconds, 1),
         **made_by(),
+        "precision": precision,
     }
 
 

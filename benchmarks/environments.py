@@ -21,8 +21,9 @@ from typing import Any
 
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError, EnvError
-from benchmarks.agent_runs import finished, scores, side_by_side, threads_of, train
+from benchmarks.agent_runs import finished, precision_of, scores, side_by_side, threads_of, train
 from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
+from envs import make
 
 ROWS: dict[str, str] = {
     "mountain-car": "dqn",
@@ -38,7 +39,7 @@ ROWS: dict[str, str] = {
 """Environment to the agent that learns it."""
 EPISODES = 30
 REPLAY_CAPACITY = 100_000
-"""More than the steps of most of these runs."""
+"""Where pictures are remembered: more than the steps of these runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +66,29 @@ def one_run(environment: str, options: Options) -> dict[str, Any]:
     """One run through the command, and what its best checkpoint scores."""
     agent = ROWS[environment]
     words = [environment, "--agent", agent, "--minutes", str(options.minutes), "--no-video", "--no-save-replay"]
-    words += ["--device", "cpu", "--replay-capacity", str(REPLAY_CAPACITY)]
+    words += ["--device", "cpu"]
+    if shows_pictures(environment):
+        words += ["--replay-capacity", str(REPLAY_CAPACITY)]
     with tempfile.TemporaryDirectory() as folder:
         run, seconds = train(words, Path(folder), threads=threads_of(options.jobs))
         best, chance = (scores(run, "best", EPISODES, explore=share) for share in (0.01, 1.0))
+        precision = precision_of(run)
     kept = ("mean", "interval", "median", "min", "max", "checkpoint_step")
-    row = {"environment": environment, "agent": agent, "seconds": round(seconds, 1), **made_by()}
+    row = {
+        "environment": environment,
+        "agent": agent,
+        "seconds": round(seconds, 1),
+        **made_by(),
+        "precision": precision,
+    }
     random = {"random_mean": chance["mean"], "random_interval": chance["interval"]}
     return row | {key: best[key] for key in kept} | random
+
+
+def shows_pictures(environment: str) -> bool:
+    env = make(environment, 1)
+    env.close()
+    return env.spec.observation_kind == "image"
 
 
 def show(runs: Sequence[dict[str, Any]]) -> None:
@@ -87,8 +103,6 @@ def show(runs: Sequence[dict[str, Any]]) -> None:
 
 def installed(environment: str) -> bool:
     """Whether the packages of an environment are there; those that are not are left out, and it is said."""
-    from envs import make
-
     try:
         make(environment, 1).close()
     except EnvError as error:

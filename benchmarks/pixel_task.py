@@ -28,7 +28,16 @@ from typing import Any
 from aprendiz.cli import main, parse
 from aprendiz.errors import ConfigError
 from aprendiz.statistics import summarize
-from benchmarks.agent_runs import finished, learning_curve, reached, scores, side_by_side, threads_of, train
+from benchmarks.agent_runs import (
+    finished,
+    learning_curve,
+    precision_of,
+    reached,
+    scores,
+    side_by_side,
+    threads_of,
+    train,
+)
 from benchmarks.cartpole import AGENTS as OURS
 from benchmarks.common import BenchmarkOptions, machine, made_by, print_table, write_result
 
@@ -50,7 +59,7 @@ class Options(BenchmarkOptions):
     task: str = "minigrid-empty-random-6x6"
     """A MiniGrid task without a text to be read, and small enough for minutes."""
     agents: tuple[str, ...] = (*OURS, *THEIRS)
-    """Which agents, for the clock."""
+    """Which agents, each with options of its own behind its name, for the clock."""
     seeds: int = 5
     """Runs of each, with seeds 1, 2, ..."""
     minutes: float = 3.0
@@ -79,7 +88,17 @@ def preset_of(agent: str) -> str:
 
 def one_run(part: str, agent: str, seed: int, options: Options) -> dict[str, Any]:
     """One run through the command, and what it scores."""
-    words = [options.task, "--actions", "move", "--agent", agent, "--preset", preset_of(agent), "--seed", str(seed)]
+    words = [
+        options.task,
+        "--actions",
+        "move",
+        "--agent",
+        *agent.split(),
+        "--preset",
+        preset_of(agent),
+        "--seed",
+        str(seed),
+    ]
     words += ["--minutes", str(options.minutes)] if part == "clock" else ["--steps", str(options.steps)]
     words += ["--no-video", "--no-save-replay", "--device", "cpu"]
     if agent not in WITHOUT_REPLAY:
@@ -87,7 +106,7 @@ def one_run(part: str, agent: str, seed: int, options: Options) -> dict[str, Any
     with tempfile.TemporaryDirectory() as folder:
         run, seconds = train(words, Path(folder), threads=threads_of(options.jobs))
         last = scores(run, "last", EPISODES)
-        curve = learning_curve(run)
+        curve, precision = learning_curve(run), precision_of(run)
     return {
         "part": part,
         "agent": agent,
@@ -96,6 +115,7 @@ def one_run(part: str, agent: str, seed: int, options: Options) -> dict[str, Any
         "env_steps": last["checkpoint_step"],
         "seconds": round(seconds, 1),
         **made_by(),
+        "precision": precision,
         "reached": reached(curve, options.goal),
         "curve": curve,
     }

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / "docs" / "agents"
 RESULTS = ROOT / "benchmarks" / "results"
 ROOM = "minigrid-empty-random-6x6"
+PRESET_IN_ROOM = {"sb3-dqn": " --preset like-dqn"}
+"""Agent to the words of its preset in the room of pixels, where it is not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ def table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def linked(agent: str, folder: str = "") -> str:
-    return f"[`{agent}`]({folder}{agent}.md)"
+    return f"[`{agent}`]({folder}{agent.split()[0]}.md)"
 
 
 def interval_of(row: dict[str, Any], digits: int = 1, key: str = "interval") -> str:
@@ -66,7 +68,7 @@ def cartpole_table() -> str:
     if not content:
         return "Not measured yet."
     rows = []
-    for agent in filter(content["summary"].get, DQN_LINE):
+    for agent in filter(content["summary"].get, (DQN_LINE[0], ONE_STEP, *DQN_LINE[1:])):
         found = content["summary"][agent]
         least = min(one["greedy_mean"] for one in content["runs"] if one["agent"] == agent)
         means = ", ".join(f"{mean:.1f}" for mean in found["means"])
@@ -170,8 +172,9 @@ def on_cartpole(agent: str) -> tuple[str, str] | None:
     solved = f"{found['solved_greedily']} of {found['runs']}"
     means = ", ".join(f"{mean:.1f}" for mean in found["means"])
     return (
-        f"CartPole, 50,000 steps: {solved} seeds solve it (500 on average over 100 fresh games, played "
-        f"greedily); with 1% random actions the means are {means}.",
+        f"CartPole, 50,000 steps (`python -m benchmarks.cartpole`): {solved} seeds solve it (500 on average over 100 "
+        "fresh games of the checkpoint called `best`, played greedily); with 1% random actions the means are "
+        f"{means}.",
         f"CartPole solved by {solved} seeds",
     )
 
@@ -181,10 +184,25 @@ def on_pixels(agent: str) -> tuple[str, str] | None:
     row = content.get("clock", {}).get(agent)
     if row is None:
         return None
+    words = f"{ROOM} --actions move{PRESET_IN_ROOM.get(agent, '')}"
     return (
-        f"`{ROOM}`, {content['options']['minutes']:g} minutes: {row['mean']:.3f} (95% interval over {row['runs']} "
-        f"seeds {interval_of(row, 3)}).",
+        f"`{words}`, {content['options']['minutes']:g} minutes (`python -m benchmarks.pixel_task --jobs 2`): the last "
+        f"checkpoint has {row['mean']:.3f} over 100 fresh games (95% interval over {row['runs']} seeds "
+        f"{interval_of(row, 3)}).",
         f"room of pixels {row['mean']:.2f}",
+    )
+
+
+def beside_one_step(agent: str) -> tuple[str, str] | None:
+    found = results("cartpole").get("summary", {}).get(ONE_STEP), results("pixel_task").get("clock", {}).get(ONE_STEP)
+    if None in found:
+        return None
+    solved = f"{found[0]['solved_greedily']} of {found[0]['runs']}"
+    return (
+        "In both it is the same agent as `dqn`, whose presets sum rewards there too. Returns over one step "
+        f"(`{ONE_STEP}`) solve CartPole with {solved} seeds, and have {found[1]['mean']:.3f} "
+        f"({interval_of(found[1], 3)}) in the room.",
+        f"the same agent as `dqn` there; with one step {solved} and {found[1]['mean']:.2f}",
     )
 
 
@@ -194,13 +212,20 @@ def on_breakout(agent: str) -> tuple[str, str] | None:
 
     sentences, words = [], []
     for minutes, length in ((20, "20 minutes"), (60, "an hour")):
-        sentences += [
-            f"Breakout, {length} of `--preset fast` on two cores, seed {one['seed']}: {one['mean']:.1f} (95% "
-            f"interval {interval_of(one)}, median {one['median']:.1f}, {one['env_steps']:,} steps)."
-            for one in of(minutes)
+        if not (runs := of(minutes)):
+            continue
+        found = [
+            f"{one['mean']:.1f} with seed {one['seed']} (95% interval {interval_of(one)}, median {one['median']:.1f}, "
+            f"{one['env_steps']:,} steps)"
+            for one in runs
         ]
-        if means := [f"{one['mean']:.1f}" for one in of(minutes)]:
-            words.append(f"{' and '.join(means)} after {length}")
+        options = "" if minutes == 20 else f" --rows {agent} --minutes {minutes} --seeds {len(runs)}"
+        sentences.append(
+            f"Breakout, {length} of `--preset fast` on two cores (`python -m benchmarks.atari{options}`), the "
+            f"checkpoint called `best` over 30 fresh games: {' and '.join(found)}."
+        )
+        means = " and ".join(f"{one['mean']:.1f}" for one in runs)
+        words.append(f"{means} after {length}")
     return (" ".join(sentences), f"Breakout {', '.join(words)}") if sentences else None
 
 
@@ -241,6 +266,7 @@ def in_environments(agent: str) -> tuple[str, str] | None:
 MEASURES: dict[Callable[[str], tuple[str, str] | None], str] = {
     on_cartpole: "CartPole over five seeds",
     on_pixels: "the small task of pixels",
+    beside_one_step: "returns over one step beside it",
     on_breakout: "Breakout with the preset `fast`",
     in_tables: "the tabular tasks",
     in_environments: "continuous tasks",
@@ -249,11 +275,14 @@ DQN_LINE = (
     *("dqn", "double-dqn", "dueling-dqn", "prioritized-dqn", "n-step-dqn", "noisy-dqn", "c51", "qr-dqn", "iqn"),
     *("munchausen-dqn", "rainbow", "btr", "drqn", "pqn"),
 )
+ONE_STEP = "dqn --n-step 1"
+"""What `n-step-dqn` is to be compared with where DQN's preset sums rewards too."""
 ON_ATARI = ("dqn", "c51", "qr-dqn", "iqn", "rainbow", "btr", "pqn")
 OF_AGENT: dict[str, tuple[Callable[[str], tuple[str, str] | None], ...]] = (
     dict.fromkeys(DQN_LINE, (on_cartpole, on_pixels))
     | dict.fromkeys(ON_ATARI, (on_cartpole, on_pixels, on_breakout))
     | dict.fromkeys(["sb3-dqn", "sb3-qrdqn", "sb3-ppo", "sb3-a2c"], (on_pixels,))
+    | {"n-step-dqn": (on_cartpole, on_pixels, beside_one_step)}
     | {"sb3-sac": (in_environments,)}
     | dict.fromkeys(["q-learning", "sarsa", "expected-sarsa", "double-q-learning", "q-lambda"], (in_tables,))
 )

@@ -238,6 +238,23 @@ def test_what_makes_no_sense_is_refused(make_config: Any, said: str) -> None:
         make_config()
 
 
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (SB3DQNConfig(hidden_layers=0, hidden_units=512), "hidden_units 512 does nothing"),
+        (SB3PPOConfig(schedule_env_steps=9), "schedule_env_steps 9 does nothing where nothing falls"),
+        (SB3DQNConfig(exploration_end=1.0, exploration_env_steps=9), "exploration is 1 throughout"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(config: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.check_new()
+
+
+def test_a_schedule_of_the_clip_range_alone_is_one() -> None:
+    SB3PPOConfig(clip_range_falls=True, schedule_env_steps=9).check_new()
+
+
 def test_actions_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="sb3-sac cannot take the discrete actions of cartpole"):
         check_actions_fit(AGENTS.get("sb3-sac"), "sb3-sac", envs.make("cartpole", 1).spec)

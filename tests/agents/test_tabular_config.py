@@ -47,6 +47,24 @@ def test_config_names_the_field_that_is_out_of_range(name, wrong, said):
         KINDS[name].Config(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("q-learning", {"step_size": 0.1, "step_size_exponent": 0.8}, "step_size_exponent 0.8 does nothing"),
+        ("sarsa", {"step_size": 0.1, "initial_visits": 3}, "initial_visits 3 does nothing with a constant step_size"),
+        ("q-learning", {"exploration_end": 1.0, "exploration_env_steps": 9}, "exploration is 1 throughout"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(name, wrong, said):
+    with pytest.raises(ConfigError, match=said):
+        KINDS[name].Config(**wrong).check_new()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_constant_step_size_alone_is_none_of_that(name):
+    KINDS[name].Config(step_size=0.1).check_new()
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_what_a_table_cannot_learn_is_refused_by_name(name):
     with pytest.raises(

@@ -207,6 +207,12 @@ def test_a_backbone_that_cannot_leave_out_its_last_layer_is_used_whole(options: 
     network = QNetwork(f"{__name__}:Plain", VECTOR, 3, **options)  # type: ignore[arg-type]
     taus = torch.rand(2, 4) if "cosines" in options else None
     assert network(torch.randn(2, 4), None, taus).shape[:2] == (2, 3)
+    assert not options or network.advantage.hidden.weight.shape == (7, 7)
+
+
+def test_streams_above_a_wide_backbone_are_no_wider_than_the_paper_s() -> None:
+    network = QNetwork("conv-encoder", IMAGE, 3, dueling=True)
+    assert network.advantage.hidden.weight.shape == (512, 64 * 21 * 21)
 
 
 def test_an_option_that_a_backbone_lacks_is_named() -> None:

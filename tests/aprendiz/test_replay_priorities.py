@@ -104,17 +104,18 @@ def test_weights_of_a_batch_follow_the_formula() -> None:
     assert float(batch.weights.max()) == 1.0
 
 
-def test_new_transitions_have_the_highest_priority_so_far() -> None:
+@pytest.mark.parametrize(("highest", "given"), [(7.0, 7.0), (0.5, 1.0)])
+def test_new_transitions_have_the_highest_priority_so_far(highest: float, given: float) -> None:
     replay, games = filled(20, num_envs=1)
     replay.update_priorities(np.array(sorted(drawable(replay))), np.full(len(drawable(replay)), 0.25))
-    replay.update_priorities(np.array([[0, 3]]), np.array([7.0]))
+    replay.update_priorities(np.array([[0, 3]]), np.array([highest]))
     replay.update_priorities(np.array([[0, 3]]), np.array([0.25]))
     before = drawable(replay)
     games.play(replay, 3)
     assert replay.priorities is not None
     new = [replay.priorities.tree.leaves[at % replay.slots] for _, at in drawable(replay) - before]
     assert len(new) == 3
-    assert new == pytest.approx([7.0] * 3, rel=1e-5)
+    assert new == pytest.approx([given] * 3, rel=1e-5)
 
 
 def test_errors_have_no_sign() -> None:
