@@ -49,8 +49,9 @@ def learned(run: Run) -> Any:
 def test_train_resume_and_evaluate_without_a_pickle(name: str) -> None:
     # Schedules belong to the budget that a run was created with: both have the same.
     exploration = ("--exploration-env-steps", "60")
+    falling = ("--learning-rate-falls", "--schedule-env-steps", "120")
     schedules = {"sb3-dqn": exploration, "sb3-qrdqn": exploration, "sb3-sac": ()}
-    schedule = schedules.get(name, ("--schedule-env-steps", "120"))
+    schedule = schedules.get(name, falling)
     whole = train(name, 120, *schedule)
     run = train(name, 66, *schedule)
     assert run_command(["--resume", str(run.path), "--steps", "120", *COMMON[:3]]) == 0
