@@ -30,7 +30,7 @@ from agents.core import Agent, Purpose, check_actions_fit, derived_seed, epsilon
 from agents.sb3_random import LibraryRandom
 from agents.sb3_sources import ReplaySource, RolloutSource
 from agents.sb3_vec_env import SpacesVecEnv
-from aprendiz.config import check_above_zero, check_at_least, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_share, check_unchanged
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
 from aprendiz.optim import load_optimizer_state
@@ -69,9 +69,8 @@ class SB3Config:
 
     def check_new(self) -> None:
         """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
-        plain = {field.name: field.default for field in dataclasses.fields(self)}
-        if not self.hidden_layers and self.hidden_units != plain["hidden_units"]:
-            raise ConfigError(f"hidden_units {self.hidden_units} does nothing where hidden_layers is 0")
+        if not self.hidden_layers:
+            check_unchanged(self, "where hidden_layers is 0", "hidden_units")
 
 
 class SB3Agent(Agent):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from agents.core import Agent
 from agents.step_source import StepSource, Transitions
 from agents.table_source import LARGEST_CHUNK, TableChunk, TableSource
-from aprendiz.config import check_schedule
+from aprendiz.config import check_schedule, check_unchanged
 from aprendiz.errors import CheckpointError, ConfigError
 from aprendiz.loop import Outcome
 
@@ -98,10 +98,8 @@ class TabularConfig:
 
     def check_new(self) -> None:
         """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
-        plain = {field.name: field.default for field in dataclasses.fields(self)}
-        for name in ("step_size_exponent", "initial_visits"):
-            if self.step_size is not None and getattr(self, name) != plain[name]:
-                raise ConfigError(f"{name} {getattr(self, name)} does nothing with a constant step_size")
+        if self.step_size is not None:
+            check_unchanged(self, "with a constant step_size", "step_size_exponent", "initial_visits")
         check_schedule(self, "exploration")
 
 

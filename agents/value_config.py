@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agents.core import warmup_steps
-from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_schedule, check_share
+from aprendiz.config import (
+    check_above_zero,
+    check_at_least,
+    check_choices,
+    check_counts,
+    check_schedule,
+    check_share,
+    defaults,
+)
 from aprendiz.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -153,7 +161,7 @@ class ValueConfig:
         are."""
         for switch, names in NEEDS.items():
             check_counts(self, switch, *names)
-        plain = {field.name: field.default for field in dataclasses.fields(self)}
+        plain = defaults(self)
         if not (self.noisy or "cosines" in plain):
             check_counts(self, "dueling", "trunk_gradient_scale")
         if self.loss != plain["loss"] and {"atoms", "quantiles"} & set(plain):
@@ -175,7 +183,7 @@ class ValueConfig:
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""
         fields = {"backbone_width": "width"} | {name: name for name in ("layer_norm", "spectral_norm", "max_pool")}
-        plain = {field.name: field.default for field in dataclasses.fields(ValueConfig)}
+        plain = defaults(ValueConfig)
         return {option: getattr(self, name) for name, option in fields.items() if getattr(self, name) != plain[name]}
 
 

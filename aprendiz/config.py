@@ -100,22 +100,31 @@ def check_choices(config: Any) -> None:
             raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(config, name)!r}")
 
 
+def defaults(config: Any) -> dict[str, Any]:
+    """The defaults of a config's fields, by name."""
+    return {field.name: field.default for field in dataclasses.fields(config)}
+
+
 def check_counts(config: Any, switch: str, *names: str) -> None:
     """Raises ConfigError where one of these fields was changed although it does nothing: field `switch` is off."""
     if not (getattr(config, switch) is None or getattr(config, switch) is False):  # 0.0 is a value
         return
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    check_unchanged(config, f"without {switch}", *names)
+
+
+def check_unchanged(config: Any, where: str, *names: str) -> None:
+    """Raises ConfigError where one of these fields was changed although it does nothing, `where` says when."""
+    plain = defaults(config)
     for name in names:
-        if getattr(config, name) != defaults[name]:
-            raise ConfigError(f"{name} {getattr(config, name)} does nothing without {switch}")
+        if getattr(config, name) != plain[name]:
+            raise ConfigError(f"{name} {getattr(config, name)} does nothing {where}")
 
 
 def check_schedule(config: Any, what: str) -> None:
     """Raises ConfigError where steps were given for a schedule that ends where it starts: fields `what_start`,
     `what_end` and `what_env_steps`."""
     start, end, steps = (getattr(config, f"{what}_{part}") for part in ("start", "end", "env_steps"))
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    if start == end and steps not in (None, defaults[f"{what}_env_steps"]):
+    if start == end and steps not in (None, defaults(config)[f"{what}_env_steps"]):
         raise ConfigError(f"{what}_env_steps {steps} does nothing: {what} is {start:g} throughout")
 
 
