@@ -43,7 +43,15 @@ from agents.recurrent_network import RecurrentQNetwork, newest_space
 from agents.sequence_source import RecurrentPlayer, SequenceSource
 from agents.value_config import for_quick_tasks, is_quick, with_rewards_of
 from agents.value_network import wants_dense_layers
-from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_schedule, check_share
+from aprendiz.config import (
+    check_above_zero,
+    check_at_least,
+    check_choices,
+    check_counts,
+    check_schedule,
+    check_share,
+    check_unchanged,
+)
 from aprendiz.device import learning_leaves_cores, replay_storage
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, crossed
@@ -139,10 +147,12 @@ class DRQNConfig:
                 f"replay_capacity {self.replay_capacity} is smaller than the number of environments ({self.num_envs})"
             )
 
-    def check_new(self) -> None:
-        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
-        check_counts(self, "learning_rate_end", "learning_rate_env_steps")
-        check_schedule(self, "exploration")
+    def check_new(self, preset: Any = None) -> None:
+        """Raises ConfigError where something that was asked for, beyond the preset, does nothing. Of new runs only."""
+        check_counts(self, preset, "learning_rate_end", "learning_rate_env_steps")
+        check_schedule(self, preset, "exploration")
+        if self.n_step > self.unroll_steps:
+            check_unchanged(self, preset, f"beyond unroll_steps, {self.unroll_steps}", "n_step")
 
 
 _VECTOR = DRQNConfig(

@@ -29,7 +29,15 @@ from agents.rollout_source import Rollout, RolloutSource, TargetBatch
 from agents.value_config import is_quick, with_rewards_of
 from agents.value_network import QNetwork, wants_dense_layers
 from agents.value_targets import of_action
-from aprendiz.config import check_above_zero, check_at_least, check_choices, check_counts, check_schedule, check_share
+from aprendiz.config import (
+    check_above_zero,
+    check_at_least,
+    check_choices,
+    check_counts,
+    check_schedule,
+    check_share,
+    check_unchanged,
+)
 from aprendiz.device import CapturedStep, autocast
 from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome
@@ -105,10 +113,12 @@ class PQNConfig:
         check_share(self, "discount", "trace_decay", "exploration_start", "exploration_end", "exploration_fraction")
         check_above_zero(self, "learning_rate", "optimizer_epsilon", "reward_scale", "max_gradient_norm")
 
-    def check_new(self) -> None:
-        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
-        check_counts(self, "learning_rate_end", "learning_rate_env_steps")
-        check_schedule(self, "exploration")
+    def check_new(self, preset: Any = None) -> None:
+        """Raises ConfigError where something that was asked for, beyond the preset, does nothing. Of new runs only."""
+        check_counts(self, preset, "learning_rate_end", "learning_rate_env_steps")
+        check_schedule(self, preset, "exploration")
+        if self.exploration_env_steps is not None:
+            check_unchanged(self, preset, "beside exploration_env_steps", "exploration_fraction")
 
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""

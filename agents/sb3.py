@@ -67,10 +67,10 @@ class SB3Config:
         check_share(self, "discount")
         check_above_zero(self, "learning_rate")
 
-    def check_new(self) -> None:
-        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
+    def check_new(self, preset: Any = None) -> None:
+        """Raises ConfigError where something that was asked for, beyond the preset, does nothing. Of new runs only."""
         if not self.hidden_layers:
-            check_unchanged(self, "where hidden_layers is 0", "hidden_units")
+            check_unchanged(self, preset, "where hidden_layers is 0", "hidden_units")
 
 
 class SB3Agent(Agent):
@@ -331,10 +331,15 @@ class RolloutConfig(SB3Config):
         if self.rollout_steps * self.num_envs < 2:
             raise ConfigError("rollout_steps times num_envs must be at least 2")
 
-    def check_new(self) -> None:
-        super().check_new()
-        if not (self.learning_rate_falls or getattr(self, "clip_range_falls", False)) and self.schedule_env_steps:
-            raise ConfigError(f"schedule_env_steps {self.schedule_env_steps} does nothing where nothing falls")
+    @property
+    def something_falls(self) -> bool:
+        """Whether anything follows the schedule."""
+        return self.learning_rate_falls
+
+    def check_new(self, preset: Any = None) -> None:
+        super().check_new(preset)
+        if not self.something_falls and self.schedule_env_steps is not None:
+            check_unchanged(self, preset, "where nothing falls", "schedule_env_steps")
 
 
 def falling(start: float, falls: bool) -> Any:

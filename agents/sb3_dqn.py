@@ -18,7 +18,7 @@ from agents.core import linear_exploration
 from agents.sb3 import ReplayAgent, ReplayConfig
 from agents.sb3_vec_env import SpacesVecEnv
 from agents.value_config import for_quick_tasks, is_quick
-from aprendiz.config import check_above_zero, check_at_least, check_schedule, check_share
+from aprendiz.config import check_above_zero, check_at_least, check_schedule, check_share, check_unchanged
 
 if TYPE_CHECKING:
     from envs.core import EnvSpec
@@ -51,9 +51,11 @@ class SB3DQNConfig(ReplayConfig):
         check_share(self, "exploration_start", "exploration_end", "exploration_share")
         check_above_zero(self, "max_gradient_norm")
 
-    def check_new(self) -> None:
-        super().check_new()
-        check_schedule(self, "exploration")
+    def check_new(self, preset: Any = None) -> None:
+        super().check_new(preset)
+        check_schedule(self, preset, "exploration")
+        if self.exploration_env_steps is not None:
+            check_unchanged(self, preset, "beside exploration_env_steps", "exploration_share")
 
 
 def zoo_cartpole(config: Any, **changes: Any) -> Any:

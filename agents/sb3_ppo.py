@@ -36,6 +36,10 @@ class SB3PPOConfig(RolloutConfig):
     target_kl: float | None = None
     """Stop the epochs where the policy has moved further than this. None: never."""
 
+    @property
+    def something_falls(self) -> bool:
+        return self.learning_rate_falls or self.clip_range_falls
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least(self, 1, "epochs")

@@ -96,11 +96,11 @@ class TabularConfig:
         if self.chunk_env_steps is not None and self.chunk_env_steps < 1:
             raise ConfigError(f"chunk_env_steps must be at least 1, got {self.chunk_env_steps}; try 10000")
 
-    def check_new(self) -> None:
-        """Raises ConfigError where something that was asked for does nothing. Of new runs only."""
+    def check_new(self, preset: Any = None) -> None:
+        """Raises ConfigError where something that was asked for, beyond the preset, does nothing. Of new runs only."""
         if self.step_size is not None:
-            check_unchanged(self, "with a constant step_size", "step_size_exponent", "initial_visits")
-        check_schedule(self, "exploration")
+            check_unchanged(self, preset, "with a constant step_size", "step_size_exponent", "initial_visits")
+        check_schedule(self, preset, "exploration")
 
 
 # The compiled pieces

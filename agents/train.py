@@ -140,6 +140,8 @@ def parse_task(argv: list[str]) -> tuple[str, TrainOptions, Any, dict[str, Any]]
     )
     common = dataclasses.replace(parsed.common, agent=agent_name)
     _check(common)
+    if hasattr(parsed.hyperparameters, "check_new"):
+        parsed.hyperparameters.check_new(config)
     return spec.name, common, parsed.hyperparameters, dataclasses.asdict(parsed.environment)
 
 

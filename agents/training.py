@@ -42,8 +42,6 @@ def create(
     """Makes a run and trains it. Returns the exit code."""
     assert options.agent is not None
     resolve_mode(options.wandb)
-    if hasattr(hyperparameters, "check_new"):
-        hyperparameters.check_new()
     agent_class = AGENTS.get(options.agent)
     num_envs = getattr(hyperparameters, "num_envs", 1)
     make_env: Callable[..., Env] = lambda count, **more: envs.make(task, count, **env_options, **more)  # noqa: E731

@@ -19,7 +19,7 @@ from aprendiz.config import (
     check_counts,
     check_schedule,
     check_share,
-    defaults,
+    check_unchanged,
 )
 from aprendiz.errors import ConfigError
 
@@ -156,18 +156,17 @@ class ValueConfig:
                 f"of environments ({self.num_envs})"
             )
 
-    def check_new(self) -> None:
-        """Raises ConfigError where something that was asked for does nothing. Of new runs only: others are as they
-        are."""
+    def check_new(self, preset: Any = None) -> None:
+        """Raises ConfigError where something that was asked for, beyond the preset, does nothing. Of new runs only:
+        others are as they are."""
         for switch, names in NEEDS.items():
-            check_counts(self, switch, *names)
-        plain = defaults(self)
-        if not (self.noisy or "cosines" in plain):
-            check_counts(self, "dueling", "trunk_gradient_scale")
-        if self.loss != plain["loss"] and {"atoms", "quantiles"} & set(plain):
-            raise ConfigError(f"loss {self.loss} does nothing: distributions have losses of their own")
-        check_schedule(self, "exploration")
-        check_schedule(self, "importance")
+            check_counts(self, preset, switch, *names)
+        if not (self.noisy or hasattr(self, "cosines")):
+            check_counts(self, preset, "dueling", "trunk_gradient_scale")
+        if hasattr(self, "atoms") or hasattr(self, "quantiles"):
+            check_unchanged(self, preset, "since distributions have losses of their own", "loss")
+        check_schedule(self, preset, "exploration")
+        check_schedule(self, preset, "importance")
         if type(self).noisy and not self.noisy:
             if not max(self.exploration_start, self.exploration_end):
                 raise ConfigError(
@@ -183,8 +182,12 @@ class ValueConfig:
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""
         fields = {"backbone_width": "width"} | {name: name for name in ("layer_norm", "spectral_norm", "max_pool")}
-        plain = defaults(ValueConfig)
-        return {option: getattr(self, name) for name, option in fields.items() if getattr(self, name) != plain[name]}
+        plain = ValueConfig()
+        return {
+            option: getattr(self, name)
+            for name, option in fields.items()
+            if getattr(self, name) != getattr(plain, name)
+        }
 
 
 def resolved(config: C, budget_env_steps: int) -> C:

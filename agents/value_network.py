@@ -9,6 +9,7 @@ linear, as in figure 1 of Wang et al. (2016). Noisy layers stand where dense one
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping
@@ -31,7 +32,6 @@ WITHOUT = {
     "max_pool": "--max-pool 0",
 }
 """How to ask for a backbone without an option: presets ask for some, too."""
-
 
 WIDEST = 512
 """Units of a stream's dense layer, at most, above a backbone that does not say how many (Mnih et al. 2015)."""
@@ -184,11 +184,19 @@ class QNetwork(nn.Module):
         return sum(layer.noise_size for layer in self.modules() if isinstance(layer, NoisyLinear))
 
     def narrow(self) -> QNetwork:
-        """Itself with its weights in bfloat16, but for the layers whose answers are values."""
+        """Itself with its weights in bfloat16, but for the layers whose answers are values, which keep every bit."""
+        layers = self.value_layers()
+        exact = [copy.deepcopy(layer.state_dict()) for layer in layers]
         self.to(torch.bfloat16)
-        for layer in [stream.out for stream in self.modules() if isinstance(stream, Stream)] or [self.head]:
-            layer.float()
+        for layer, weights in zip(layers, exact, strict=True):
+            layer.float().load_state_dict(weights)
         return self
+
+    def value_layers(self) -> list[nn.Module]:
+        """The last layers, whose answers are values: they compute in float32."""
+        if not self.streams:
+            return [self.head]
+        return [self.advantage.out] if self.value is None else [self.advantage.out, self.value.out]
 
     def forward(self, observation: Tensor, noise: Tensor | None = None, taus: Tensor | None = None) -> Tensor:
         """[B, ...] -> [B, A] or [B, A, Z]; see `values`."""

@@ -100,32 +100,30 @@ def check_choices(config: Any) -> None:
             raise ConfigError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {getattr(config, name)!r}")
 
 
-def defaults(config: Any) -> dict[str, Any]:
-    """The defaults of a config's fields, by name."""
-    return {field.name: field.default for field in dataclasses.fields(config)}
+# For options that do nothing beside others. What nobody asked for is not refused: `preset`, a config of the same kind,
+# is where the one that is checked started from (None: the defaults).
 
 
-def check_counts(config: Any, switch: str, *names: str) -> None:
+def check_counts(config: Any, preset: Any, switch: str, *names: str) -> None:
     """Raises ConfigError where one of these fields was changed although it does nothing: field `switch` is off."""
-    if not (getattr(config, switch) is None or getattr(config, switch) is False):  # 0.0 is a value
-        return
-    check_unchanged(config, f"without {switch}", *names)
+    if getattr(config, switch) is None or getattr(config, switch) is False:  # 0.0 is a value
+        check_unchanged(config, preset, f"without {switch}", *names)
 
 
-def check_unchanged(config: Any, where: str, *names: str) -> None:
+def check_unchanged(config: Any, preset: Any, where: str, *names: str) -> None:
     """Raises ConfigError where one of these fields was changed although it does nothing, `where` says when."""
-    plain = defaults(config)
+    before = type(config)() if preset is None else preset
     for name in names:
-        if getattr(config, name) != plain[name]:
-            raise ConfigError(f"{name} {getattr(config, name)} does nothing {where}")
+        if getattr(config, name) != getattr(before, name):
+            raise ConfigError(f"{name} {getattr(config, name)} does nothing {where}; leave it out")
 
 
-def check_schedule(config: Any, what: str) -> None:
+def check_schedule(config: Any, preset: Any, what: str) -> None:
     """Raises ConfigError where steps were given for a schedule that ends where it starts: fields `what_start`,
     `what_end` and `what_env_steps`."""
     start, end, steps = (getattr(config, f"{what}_{part}") for part in ("start", "end", "env_steps"))
-    if start == end and steps not in (None, defaults(config)[f"{what}_env_steps"]):
-        raise ConfigError(f"{what}_env_steps {steps} does nothing: {what} is {start:g} throughout")
+    if start == end and steps is not None:
+        check_unchanged(config, preset, f"where {what} is {start:g} throughout", f"{what}_env_steps")
 
 
 @functools.cache

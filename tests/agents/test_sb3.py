@@ -244,11 +244,19 @@ def test_what_makes_no_sense_is_refused(make_config: Any, said: str) -> None:
         (SB3DQNConfig(hidden_layers=0, hidden_units=512), "hidden_units 512 does nothing"),
         (SB3PPOConfig(schedule_env_steps=9), "schedule_env_steps 9 does nothing where nothing falls"),
         (SB3DQNConfig(exploration_end=1.0, exploration_env_steps=9), "exploration is 1 throughout"),
+        (SB3DQNConfig(exploration_share=0.5, exploration_env_steps=9), "nothing beside exploration_env_steps"),
     ],
 )
 def test_what_would_do_nothing_is_refused(config: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config.check_new()
+
+
+@pytest.mark.parametrize("name", [name for name in AGENTS.names() if name.startswith("sb3-")])
+def test_networks_without_dense_layers_can_be_asked_for_from_every_preset(name: str) -> None:
+    for named in AGENTS.get(name).preset_table.values():
+        for preset in named.values():
+            dataclasses.replace(preset, hidden_layers=0).check_new(preset)
 
 
 def test_a_schedule_of_the_clip_range_alone_is_one() -> None:
