@@ -86,6 +86,7 @@ def one_run(environment: str, options: Options) -> dict[str, Any]:
 
 
 def shows_pictures(environment: str) -> bool:
+    """Whether pictures are what its memory is full of."""
     env = make(environment, 1)
     env.close()
     return env.spec.observation_kind == "image"

@@ -88,17 +88,8 @@ def preset_of(agent: str) -> str:
 
 def one_run(part: str, agent: str, seed: int, options: Options) -> dict[str, Any]:
     """One run through the command, and what it scores."""
-    words = [
-        options.task,
-        "--actions",
-        "move",
-        "--agent",
-        *agent.split(),
-        "--preset",
-        preset_of(agent),
-        "--seed",
-        str(seed),
-    ]
+    words = [options.task, "--actions", "move", "--agent", *agent.split(), "--preset", preset_of(agent)]
+    words += ["--seed", str(seed)]
     words += ["--minutes", str(options.minutes)] if part == "clock" else ["--steps", str(options.steps)]
     words += ["--no-video", "--no-save-replay", "--device", "cpu"]
     if agent not in WITHOUT_REPLAY:

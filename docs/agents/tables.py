@@ -166,14 +166,16 @@ def task_table(agent: str) -> str:
 
 def on_cartpole(agent: str) -> tuple[str, str] | None:
     """A sentence for its page, words for the README; None where it was not measured."""
-    found = results("cartpole").get("summary", {}).get(agent)
+    content = results("cartpole")
+    found = content.get("summary", {}).get(agent)
     if found is None:
         return None
+    jobs = f" --jobs {content['options']['jobs']}" if content["options"]["jobs"] > 1 else ""
     solved = f"{found['solved_greedily']} of {found['runs']}"
     means = ", ".join(f"{mean:.1f}" for mean in found["means"])
     return (
-        f"CartPole, 50,000 steps (`python -m benchmarks.cartpole`): {solved} seeds solve it (500 on average over 100 "
-        "fresh games of the checkpoint called `best`, played greedily); with 1% random actions the means are "
+        f"CartPole, 50,000 steps (`python -m benchmarks.cartpole{jobs}`): {solved} seeds solve it (500 on average over "
+        "100 fresh games of the checkpoint called `best`, played greedily); with 1% random actions the means are "
         f"{means}.",
         f"CartPole solved by {solved} seeds",
     )
@@ -194,6 +196,7 @@ def on_pixels(agent: str) -> tuple[str, str] | None:
 
 
 def beside_one_step(agent: str) -> tuple[str, str] | None:
+    """Of the agent whose difference the presets have, too: what is without it."""
     found = results("cartpole").get("summary", {}).get(ONE_STEP), results("pixel_task").get("clock", {}).get(ONE_STEP)
     if None in found:
         return None
@@ -226,7 +229,7 @@ def on_breakout(agent: str) -> tuple[str, str] | None:
         )
         means = " and ".join(f"{one['mean']:.1f}" for one in runs)
         words.append(f"{means} after {length}")
-    return (" ".join(sentences), f"Breakout {', '.join(words)}") if sentences else None
+    return (" ".join(sentences), f"Breakout {', '.join(words)} of `fast`") if sentences else None
 
 
 def in_tables(agent: str) -> tuple[str, str] | None:
