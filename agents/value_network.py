@@ -65,8 +65,9 @@ class NoisyLinear(nn.Module):
 
         y = (mu_w + sigma_w * (f(e_out) f(e_in)')) x + mu_b + sigma_b * f(e_out)
 
-    computed as mu_w x + mu_b + f(e_out) * (sigma_w (f(e_in) * x) + sigma_b), which lets every row of a batch have noise
-    of its own. Initialised as section 3.2 says: mu uniform within 1/sqrt(in), sigma = `sigma` / sqrt(in).
+    Where every row of a batch has noise of its own, it is mu_w x + mu_b + f(e_out) * (sigma_w (f(e_in) * x) + sigma_b):
+    two products, but no weights for each row. Initialised as section 3.2 says: mu uniform within 1/sqrt(in), sigma =
+    `sigma` / sqrt(in).
     """
 
     def __init__(self, features_in: int, features_out: int, sigma: float) -> None:
@@ -84,11 +85,15 @@ class NoisyLinear(nn.Module):
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """[B, in] -> [B, out]. noise: f(e) [in + out] for the whole batch, [B, in + out], or None for the means."""
-        mean = F.linear(x, self.weight, self.bias)
         if noise is None:
-            return mean
-        noise = noise.to(x.dtype)
+            return F.linear(x, self.weight, self.bias)
+        for_all = noise.ndim == 1
+        noise = noise.to(self.weight.dtype if for_all else x.dtype)
         noise_in, noise_out = noise.split((self.features_in, self.features_out), dim=-1)
+        if for_all:
+            weight = torch.addcmul(self.weight, self.weight_sigma, torch.outer(noise_out, noise_in))
+            return F.linear(x, weight, torch.addcmul(self.bias, self.bias_sigma, noise_out))
+        mean = F.linear(x, self.weight, self.bias)
         return mean + noise_out * F.linear(x * noise_in, self.weight_sigma, self.bias_sigma)
 
 

@@ -109,6 +109,16 @@ def test_a_noisy_layer_equals_the_formula(own: bool) -> None:
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_same_noise_for_all_and_for_each_row_have_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    layer, x, noise = NoisyLinear(6, 4, sigma=0.5), torch.randn(5, 6, requires_grad=True), torch.randn(10)
+    of_what = [x, *layer.parameters()]
+    for_all, for_each = (
+        torch.autograd.grad((layer(x, given) ** 2).sum(), of_what) for given in (noise, noise.expand(5, 10))
+    )
+    torch.testing.assert_close(for_all, for_each)
+
+
 def test_without_noise_a_noisy_layer_is_its_means() -> None:
     layer, x = NoisyLinear(3, 2, sigma=0.5), torch.randn(4, 3)
     torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias))
