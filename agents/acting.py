@@ -14,8 +14,9 @@ import numpy as np
 
 from agents.core import Agent, Purpose, derived_seed
 from agents.recent_games import RecentGames
+from aprendiz.errors import ConfigError
 from aprendiz.loop import Outcome, Source, Work, crossed
-from aprendiz.replay import Batch, Replay
+from aprendiz.replay import MOST_ACTIONS, Batch, Replay
 from aprendiz.replay_store import is_whole
 from envs.core import Env, Step
 
@@ -52,6 +53,10 @@ class ActingSource(Source):
         overlap: bool = True,
         importance_exponent: Callable[[int], float] | None = None,
     ) -> None:
+        """Raises ConfigError where an environment has more actions than the memory can tell apart."""
+        actions = int(getattr(env.spec.action_space, "n", 0))
+        if actions > MOST_ACTIONS:
+            raise ConfigError(f"{env.spec.name} has {actions:,} actions; at most {MOST_ACTIONS:,} can be remembered")
         self.agent, self.env, self.replay = agent, env, replay
         self.batch_size, self.warmup_env_steps = batch_size, warmup_env_steps
         self.train_period_env_steps = train_period_env_steps

@@ -36,7 +36,6 @@ from aprendiz.config import (
     check_counts,
     check_schedule,
     check_share,
-    check_unchanged,
 )
 from aprendiz.device import CapturedStep, autocast
 from aprendiz.errors import ConfigError
@@ -116,9 +115,7 @@ class PQNConfig:
     def check_new(self, preset: Any = None) -> None:
         """Raises ConfigError where something that was asked for, beyond the preset, does nothing. Of new runs only."""
         check_counts(self, preset, "learning_rate_end", "learning_rate_env_steps")
-        check_schedule(self, preset, "exploration")
-        if self.exploration_env_steps is not None:
-            check_unchanged(self, preset, "beside exploration_env_steps", "exploration_fraction")
+        check_schedule(self, preset, "exploration", share="exploration_fraction")
 
     def backbone_options(self) -> dict[str, Any]:
         """What the backbone is asked for beyond its defaults."""

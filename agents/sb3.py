@@ -253,6 +253,7 @@ class ReplayConfig(SB3Config):
         check_at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "gradient_steps", "n_step")
         check_at_least(self, 0, "warmup_env_steps")
         check_share(self, "target_rate")
+        check_above_zero(self, "target_rate")  # at 0 the target network would never move
         if self.train_period_env_steps % self.num_envs:
             raise ConfigError(
                 f"train_period_env_steps {self.train_period_env_steps} is no multiple of num_envs {self.num_envs}; "

@@ -18,7 +18,7 @@ from agents.core import linear_exploration
 from agents.sb3 import ReplayAgent, ReplayConfig
 from agents.sb3_vec_env import SpacesVecEnv
 from agents.value_config import for_quick_tasks, is_quick
-from aprendiz.config import check_above_zero, check_at_least, check_schedule, check_share, check_unchanged
+from aprendiz.config import check_above_zero, check_at_least, check_schedule, check_share
 
 if TYPE_CHECKING:
     from envs.core import EnvSpec
@@ -53,9 +53,7 @@ class SB3DQNConfig(ReplayConfig):
 
     def check_new(self, preset: Any = None) -> None:
         super().check_new(preset)
-        check_schedule(self, preset, "exploration")
-        if self.exploration_env_steps is not None:
-            check_unchanged(self, preset, "beside exploration_env_steps", "exploration_share")
+        check_schedule(self, preset, "exploration", share="exploration_share")
 
 
 def zoo_cartpole(config: Any, **changes: Any) -> Any:

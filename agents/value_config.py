@@ -166,6 +166,8 @@ class ValueConfig:
         if hasattr(self, "atoms") or hasattr(self, "quantiles"):
             check_unchanged(self, preset, "since distributions have losses of their own", "loss")
         check_schedule(self, preset, "exploration")
+        if not max(self.exploration_start, self.exploration_end):
+            check_unchanged(self, preset, "where exploration is 0 throughout", "exploration_off_env_steps")
         check_schedule(self, preset, "importance")
         if type(self).noisy and not self.noisy:
             if not max(self.exploration_start, self.exploration_end):

@@ -118,12 +118,17 @@ def check_unchanged(config: Any, preset: Any, where: str, *names: str) -> None:
             raise ConfigError(f"{name} {getattr(config, name)} does nothing {where}; leave it out")
 
 
-def check_schedule(config: Any, preset: Any, what: str) -> None:
+def check_schedule(config: Any, preset: Any, what: str, share: str | None = None) -> None:
     """Raises ConfigError where steps were given for a schedule that ends where it starts: fields `what_start`,
-    `what_end` and `what_env_steps`."""
+    `what_end` and `what_env_steps`. `share` names the field that says what part of the budget those steps are, where
+    there is one: it does nothing there either, nor beside the steps."""
     start, end, steps = (getattr(config, f"{what}_{part}") for part in ("start", "end", "env_steps"))
-    if start == end and steps is not None:
-        check_unchanged(config, preset, f"where {what} is {start:g} throughout", f"{what}_env_steps")
+    shares = () if share is None else (share,)
+    if start == end:
+        given = () if steps is None else (f"{what}_env_steps",)
+        check_unchanged(config, preset, f"where {what} is {start:g} throughout", *given, *shares)
+    elif steps is not None:
+        check_unchanged(config, preset, f"beside {what}_env_steps", *shares)
 
 
 @functools.cache

@@ -35,6 +35,9 @@ from aprendiz.replay_store import SegmentStore
 
 SPARE_FRACTION = 0.01
 """Room for the last observations of games, as a fraction of the capacity (games last 100 steps or more on Atari)."""
+ACTION_DTYPE = np.int16
+MOST_ACTIONS = int(np.iinfo(ACTION_DTYPE).max) + 1
+"""Actions of an environment whose numbers can be remembered."""
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ class Replay:
         """The frames as [slots, pixels], where stacks of pictures are gathered on the CPU."""
         if frame_stack > 1 and torch_dtype == torch.uint8 and self.storage.type == "cpu" and len(self.frame_shape) == 2:
             self._pixels = self.frames.flatten(1).numpy()
-        self.action = np.zeros((num_envs, self.slots), np.int16)
+        self.action = np.zeros((num_envs, self.slots), ACTION_DTYPE)
         self.reward = np.zeros((num_envs, self.slots), np.float32)
         self.flags = np.zeros((num_envs, self.slots), np.uint8)
         self.age = np.zeros((num_envs, self.slots), np.uint8)

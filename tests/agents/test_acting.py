@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import envs
 from agents.acting import ActingSource
 from agents.core import Agent, Purpose, derived_seed
 from agents.dqn import DQN, DQNConfig
+from aprendiz.errors import ConfigError
 from aprendiz.loop import Budget, Cadence, LoopState, Outcome, Work, load_run, train
 from aprendiz.replay import Batch, Replay
 from aprendiz.run import Run
@@ -250,6 +252,41 @@ def test_what_is_stored_is_what_was_played_and_nothing_else() -> None:
     for observation, action, reward, next_observation in env.played:
         assert content[tuple(observation)][:2] == (action, reward)
         assert content[tuple(observation)][3] == next_observation
+
+
+def test_what_is_remembered_of_a_real_game_is_what_was_acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = envs.make("breakout", 2)
+    spec = env.spec
+    config = DQNConfig(num_envs=2, replay_capacity=2_000, warmup_env_steps=10_000)
+    agent = DQN(DQN.resolve(config, 10_000), spec.observation_space, spec.action_space, seed=0)
+    monkeypatch.setattr(agent, "act_in_training", lambda seen, env_steps, generator: generator.integers(0, 4, 2))
+    source = agent.make_source(env, seed=0)
+    played: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+    position = [0, 0]
+    recv = env.recv
+
+    def recorded() -> Step:
+        before, step = source.observation.copy(), recv()
+        for lane in range(2):
+            played[lane, position[lane]] = before[lane], step.final_observation[lane].copy()
+            position[lane] += 1 + int(step.ended[lane])  # the last observation of a game has a place of its own
+        return step
+
+    monkeypatch.setattr(env, "recv", recorded)
+    go(source, 1_000)
+    batch = source.replay.sample(3_000, np.random.default_rng(0))
+    assert batch.indices is not None and source.recent.metrics()["rollout/games"] >= 2
+    for row, (lane, at) in enumerate(batch.indices.tolist()):
+        assert np.array_equal(batch.observation[row].numpy(), played[lane, at][0])
+        assert np.array_equal(batch.next_observation[row].numpy(), played[lane, at][1])
+    env.close()
+
+
+def test_more_actions_than_can_be_remembered_are_refused() -> None:
+    env = ScriptedEnv(1)
+    env.spec = dataclasses.replace(env.spec, action_space=Discrete(40_000))
+    with pytest.raises(ConfigError, match="scripted has 40,000 actions; at most 32,768 can"):
+        make_source(env)
 
 
 def test_a_time_limit_bootstraps_from_the_true_last_observation_and_the_end_of_a_game_does_not() -> None:

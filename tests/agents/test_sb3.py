@@ -245,6 +245,7 @@ def test_what_makes_no_sense_is_refused(make_config: Any, said: str) -> None:
         (SB3PPOConfig(schedule_env_steps=9), "schedule_env_steps 9 does nothing where nothing falls"),
         (SB3DQNConfig(exploration_end=1.0, exploration_env_steps=9), "exploration is 1 throughout"),
         (SB3DQNConfig(exploration_share=0.5, exploration_env_steps=9), "nothing beside exploration_env_steps"),
+        (SB3DQNConfig(exploration_end=1.0, exploration_share=0.5), "exploration is 1 throughout"),
     ],
 )
 def test_what_would_do_nothing_is_refused(config: Any, said: str) -> None:

@@ -155,6 +155,8 @@ def test_a_wrong_value_of_a_flag_is_named(wrong: dict[str, Any]) -> None:
         (PQNConfig, {"exploration_end": 1.0, "exploration_env_steps": 9}, "exploration is 1 throughout"),
         (DRQNConfig, {"exploration_end": 1.0, "exploration_env_steps": 9}, "exploration is 1 throughout"),
         (PQNConfig, {"exploration_fraction": 0.5, "exploration_env_steps": 9}, "nothing beside exploration_env_steps"),
+        (PQNConfig, {"exploration_end": 1.0, "exploration_fraction": 0.5}, "exploration is 1 throughout"),
+        (RainbowConfig, {"exploration_off_env_steps": 9}, "exploration_off_env_steps 9 does nothing where exploration"),
         (DRQNConfig, {"n_step": 11}, "n_step 11 does nothing beyond unroll_steps, 10"),
         (
             BTRConfig,
