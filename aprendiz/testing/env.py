@@ -25,7 +25,8 @@ def check_env(make: Callable[[int], Any], *, num_envs: int = 3, steps: int = 300
     """Play random games and raise AssertionError, saying what is wrong, where an environment breaks the contract.
 
     `make(num_envs)` returns a new `envs.Env`. Checked: spaces, dtypes and shapes; that arrays handed out are not
-    written to later; restart in the same step with the true final observation; `terminated` and `truncated` apart; that
+    written to later; that stacked frames, newest last, move on by one a step and begin with zeros; restart in the same
+    step with the true final observation; `terminated` and `truncated` apart; that
     the score is the sum of the rewards of whole games; that one seed gives one game, each lane by its own seed alone;
     forced actions; and that saving and loading continues the games exactly where the environment says that it can.
     """
@@ -61,8 +62,12 @@ def _check_spec(env: Any, num_envs: int) -> None:
     axes = {"image": 3, "vector": 1, "discrete": 0}[spec.observation_kind]
     shape = tuple(spec.observation_space.shape or ())
     require(len(shape) == axes, f"{spec.observation_kind} observations have {axes} axes, the space has shape {shape}")
-    if axes == 3:
-        require(shape[0] % spec.frame_stack == 0, f"{shape[0]} channels are no multiple of {spec.frame_stack} frames")
+    if spec.frame_stack != 1:
+        stack = f"frame_stack is {spec.frame_stack}"
+        require(
+            spec.frame_stack > 1 and axes == 3, f"{stack}: it is 1, or the number of frames of an image observation"
+        )
+        require(shape[0] == spec.frame_stack, f"{stack}: {shape[0]} channels are not so many grey frames")
     require(is_json(spec.protocol), f"protocol is not JSON-able: {spec.protocol}")
 
 
@@ -93,6 +98,7 @@ def _play(
     if check:
         _check_observation(env, observation, "reset")
         require(bool((env.forced_action == -1).all()), "forced_action is not -1 after a reset")
+        _check_padding(env, observation)
     for _ in range(steps):
         forced = env.forced_action
         actions = _random_actions(env, generator, env.num_envs)
@@ -106,6 +112,7 @@ def _play(
             score += step.reward
             length += 1
             _check_step(env, step, score, length)
+            _check_stacks(env, copies[-1], step)
             score[step.ended] = 0
             length[step.ended] = 0
         observation = step.observation
@@ -152,6 +159,21 @@ def _check_step(env: Any, step: Any, score: np.ndarray, length: np.ndarray) -> N
         np.array_equal(step.length[ended], length[ended]),
         f"length {step.length[ended]} is not the number of steps of the whole game, {length[ended]}",
     )
+
+
+def _check_padding(env: Any, observation: np.ndarray) -> None:
+    """A replay memory keeps each frame once, and puts stacks together again: at the start of a game with zeros."""
+    if env.spec.frame_stack > 1:
+        padded = not observation[:, :-1].any()
+        require(padded, "the frames before the first one of a game are not zero")
+
+
+def _check_stacks(env: Any, before: np.ndarray, step: Any) -> None:
+    """In every step the oldest frame goes and a new one comes behind the others."""
+    if env.spec.frame_stack > 1:
+        shifted = np.array_equal(step.final_observation[:, :-1], before[:, 1:])
+        require(shifted, "a stack is not the one before without its oldest frame and with a new one at its end")
+        _check_padding(env, step.observation[step.ended])
 
 
 def _check_lane_seeds(make: Callable[[int], Any], env: Any, steps: int, seed: int) -> None:

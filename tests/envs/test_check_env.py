@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 import envs
 from aprendiz.testing import check_env
@@ -117,3 +119,75 @@ def test_games_that_ignore_the_seed_are_found() -> None:
 
     with pytest.raises(AssertionError, match="play differently|same games again"):
         check_env(lambda num_envs: Broken(num_envs, wander), steps=80)
+
+
+class Stacked(Broken):
+    """The same, shown as a stack of four pictures of 2x2, of which `show` makes something else."""
+
+    def __init__(self, num_envs: int, show: Callable[[np.ndarray, bool], np.ndarray], channels: int = 4) -> None:
+        super().__init__(num_envs, lambda step: None)
+        self._show, self._frames = show, np.zeros((num_envs, 0, 2, 2), np.uint8)
+        space = Box(0, 255, (channels, 2, 2), np.uint8)
+        self.spec = dataclasses.replace(
+            self._env.spec, observation_kind="image", observation_space=space, frame_stack=4, restorable=False
+        )
+
+    def _picture(self, numbers: np.ndarray) -> np.ndarray:
+        return np.repeat(1 + numbers.astype(np.uint8), 4).reshape(len(numbers), 2, 2)
+
+    def _stacks(self, frames: list[list[np.ndarray]], first: bool) -> np.ndarray:
+        channels = self.spec.observation_space.shape[0]
+        stacks = []
+        for lane in frames:
+            zeros = [np.zeros((2, 2), np.uint8)] * channels
+            stacks.append(self._show(np.stack((zeros + lane)[-channels:]), first and len(lane) == 1))
+        return np.stack(stacks)
+
+    def reset(self, seed: int | list[int]) -> np.ndarray:
+        self._seen = [[picture] for picture in self._picture(self._env.reset(seed))]
+        return self._stacks(self._seen, True)
+
+    def load_state_dict(self, state: dict) -> np.ndarray:
+        self._seen = [[picture] for picture in self._picture(self._env.load_state_dict(state))]
+        return self._stacks(self._seen, True)
+
+    def recv(self) -> Step:
+        step = self._env.recv()
+        for lane, picture in zip(self._seen, self._picture(step.final_observation), strict=True):
+            lane.append(picture)
+        step.final_observation = self._stacks(self._seen, False)
+        for lane, picture in enumerate(self._picture(step.observation)):
+            if step.ended[lane]:
+                self._seen[lane] = [picture]
+        step.observation = self._stacks(self._seen, True)
+        return step
+
+
+def test_stacks_as_they_should_be_pass() -> None:
+    check_env(lambda num_envs: Stacked(num_envs, lambda stack, first: stack), steps=80)
+
+
+def repeat_the_first(stack: np.ndarray, first: bool) -> np.ndarray:
+    return np.repeat(stack[-1:], len(stack), axis=0) if first else stack
+
+
+def newest_first(stack: np.ndarray, first: bool) -> np.ndarray:
+    return stack[::-1].copy()
+
+
+def every_second(stack: np.ndarray, first: bool) -> np.ndarray:
+    return stack[[0, 0, 1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("show", "channels", "said"),
+    [
+        (repeat_the_first, 4, "before the first one of a game are not zero"),
+        (newest_first, 4, "not zero"),
+        (every_second, 4, "without its oldest frame and with a new one"),
+        (lambda stack, first: stack, 12, "12 channels are not so many grey frames"),
+    ],
+)
+def test_stacks_that_a_replay_memory_cannot_put_together_are_found(show: Any, channels: int, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_env(lambda num_envs: Stacked(num_envs, show, channels), steps=80)
