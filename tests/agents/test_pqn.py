@@ -92,8 +92,8 @@ def weighted_n_step_returns(
 def test_lambda_returns_equal_weighted_n_step_returns(decay: float) -> None:
     random = np.random.default_rng(0)
     reward, next_value = random.standard_normal((2, 30, 5))
-    over, cut = random.random((2, 30, 5)) < 0.15
-    discount, trace = np.where(over, 0.0, 0.9), np.where(over | cut, 0.0, 1.0)
+    over, cut, life_lost = random.random((3, 30, 5)) < 0.15
+    discount, trace = np.where(over | life_lost, 0.0, 0.9), np.where(over | cut, 0.0, 1.0)
     expected = weighted_n_step_returns(reward, discount, trace, next_value, decay)
     np.testing.assert_allclose(lambda_returns(reward, discount, trace, next_value, decay), expected, atol=1e-5)
 

@@ -33,6 +33,13 @@ def test_the_loss_by_hand() -> None:
     assert loss.tolist() == [0.5] and error.tolist() == [1.5]
 
 
+def test_the_loss_of_drawn_fractions_by_hand() -> None:
+    # u = 1 - 0 = 1 and u = 1 - 3 = -2. Fractions 0.2 and 0.9: 0.2 * 0.5 + |0.9 - 1| * 1.5; 0.6 and 0.1: 0.3 + 0.9 * 1.5
+    quantiles, taus = torch.tensor([[0.0, 3.0], [0.0, 3.0]]), torch.tensor([[0.2, 0.9], [0.6, 0.1]])
+    loss, _ = quantile_huber_loss(quantiles, torch.ones(2, 1), taus, 1.0)
+    assert loss.tolist() == pytest.approx([0.25, 1.65])
+
+
 def test_averaged_over_targets_and_summed_over_quantiles() -> None:
     quantiles, target = torch.zeros(1, 2), torch.ones(1, 1)
     once, _ = quantile_huber_loss(quantiles, target, midpoints(2), 1.0)

@@ -175,6 +175,22 @@ def test_pictures_of_a_quick_task_get_returns_over_three_steps() -> None:
     assert (pqn.presets(quick)["default"].num_envs, pqn.presets(atari)["default"].num_envs) == (8, 32)
 
 
+@pytest.mark.parametrize("task", ["breakout", "minigrid-empty-random-6x6"])
+def test_the_library_s_agent_with_our_settings_has_our_settings(task: str) -> None:
+    spec = envs.make(task, 1).spec
+    dqn, theirs = AGENTS.get("dqn"), AGENTS.get("sb3-dqn")
+    ours = dqn.resolve(dqn.presets(spec)["default"], 80_000)
+    like = theirs.resolve(theirs.presets(spec)["like-dqn"], 80_000)
+    same = ("num_envs", "n_step", "discount", "learning_rate", "batch_size", "replay_capacity", "warmup_env_steps")
+    same += ("target_period_env_steps", "max_gradient_norm", "clip_rewards", "life_loss_ends_value")
+    same += ("exploration_start", "exploration_end", "exploration_env_steps")
+    assert [getattr(like, name) for name in same] == [getattr(ours, name) for name in same]
+    assert like.gradient_steps / like.train_period_env_steps == 1 / ours.train_period_env_steps
+    assert (like.hidden_layers, like.target_rate, ours.backbone) == (0, 1.0, "nature-cnn")
+    assert (ours.optimizer, ours.optimizer_epsilon, ours.learning_rate_end) == ("adam", 1e-8, None)  # the library's
+    assert (ours.loss, ours.reward_scale, ours.double, ours.layer_norm) == ("huber", 1.0, False, "none")
+
+
 @pytest.mark.parametrize("name", [*LINE, "drqn", "pqn"])
 def test_rewards_are_scaled_and_not_clipped_where_the_environment_knows_how(name: str) -> None:
     agent, unknown = AGENTS.get(name), envs.make("minigrid-empty-5x5", 1).spec

@@ -16,6 +16,7 @@ from agents.value_targets import (
     soft_entropy,
     soft_policy,
 )
+from tests.agents.value_agents import make_agent, make_batch
 
 
 def test_double_by_hand() -> None:
@@ -47,6 +48,29 @@ def test_the_soft_policy_by_hand() -> None:
     policy, scaled = soft_policy(torch.tensor([[0.0, math.log(3.0)]]), temperature=1.0)
     assert policy[0].tolist() == pytest.approx([0.25, 0.75])
     assert scaled[0].tolist() == pytest.approx([math.log(0.25), math.log(0.75)])
+
+
+def test_the_entropy_by_hand() -> None:
+    # -0.25 ln 0.25 - 0.75 ln 0.75 = 0.346574 + 0.215762
+    assert soft_entropy(*soft_policy(torch.tensor([[0.0, math.log(3.0)]]), 1.0)).tolist() == pytest.approx([0.562335])
+
+
+def test_the_munchausen_target_by_hand() -> None:
+    # Values 0, ln 3 and next to nothing in every state, temperature 1: the policy is 1/4, 3/4, 0.
+    agent = make_agent("munchausen-dqn", munchausen_temperature=1.0)
+    batch = make_batch(agent, size=3)
+    with torch.no_grad():
+        for network in (agent.online, agent.target):
+            network.head.weight.zero_()
+            network.head.bias.copy_(torch.tensor([0.0, math.log(3.0), -1e4]))
+    batch.action, batch.discount = torch.tensor([1, 0, 2]), torch.tensor([0.5, 0.5, 0.0])
+    batch.reward = torch.ones(3)
+    names = ("observation", "action", "reward", "discount", "next_observation")
+    reward, following = agent._what_follows({name: getattr(batch, name) for name in names})
+    # Of the reward: 1 + 0.9 ln(3/4) = 0.741086; 1 + 0.9 * -1, since ln(1/4) is below; the same. Of what follows:
+    # 3/4 ln 3 + the entropy 0.562335 = ln 4 = 1.386294, half of it or nothing.
+    expected = [0.741086 + 0.693147, 0.1 + 0.693147, 0.1]
+    assert (reward + batch.discount * following).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_small_temperature_stays_exact() -> None:

@@ -47,6 +47,7 @@ def test_weights_scale_the_gradient() -> None:
 
 def test_td_errors_are_the_new_priorities() -> None:
     agent = make_agent("prioritized-dqn")
+    apart(agent)
     batch = make_batch(agent)
     with torch.no_grad():
         q_values = agent.online(batch.observation).gather(1, batch.action[:, None]).squeeze(1)
@@ -98,6 +99,8 @@ def test_what_follows_equals_a_loop(name: str, how: str) -> None:
         q_target = agent.value.q_values(distribution).numpy().astype(np.float64)
         q_online = agent.value.q_values(agent.value.distribution(agent.online(batch.next_observation))).numpy()
         q_now = agent.value.q_values(agent.value.distribution(agent.target(batch.observation))).numpy()
+    if how == "double":
+        assert (q_online.argmax(axis=1) != q_target.argmax(axis=1)).any()  # else it would be as greedy
     for b in range(8):
         if how == "munchausen":
             log_policy = q_target[b] - q_target[b].max()
@@ -166,7 +169,11 @@ def test_an_update_of_implicit_quantiles_equals_a_loop(double: bool) -> None:
     with torch.no_grad():
         now = agent.online(batch.observation, None, drawn["taus"])  # [B, A, N]
         then = agent.target(batch.next_observation, None, drawn["next_taus"])  # [B, A, N']
-        chooser = (agent.online if double else agent.target)(batch.next_observation, None, drawn["policy_taus"])
+        of_online, of_target = (
+            network(batch.next_observation, None, drawn["policy_taus"]) for network in (agent.online, agent.target)
+        )
+    assert (of_online.mean(dim=2).argmax(dim=1) != of_target.mean(dim=2).argmax(dim=1)).any()
+    chooser = of_online if double else of_target
     losses = []
     for b in range(8):
         best, taken = int(chooser[b].mean(dim=1).argmax()), int(batch.action[b])
