@@ -51,6 +51,17 @@ def test_the_optimum_is_found(name, task):
     assert learned(name, task, 1, 1_000_000) <= 0.01 or learned(name, task, 1) <= 0.01
 
 
+# A game is worth about nothing, so that a share of it would say little: stakes a game. Those that learn what their own
+# policy is worth hardly explore by the time they have seen each hand a few times.
+@pytest.mark.parametrize(("name", "stakes"), [(name, 0.02 if "sarsa" in name else 0.003) for name in NAMES])
+def test_blackjack_is_played_almost_as_well_as_it_can_be(name, stakes):
+    table = envs.make("blackjack-cards", 1).table()
+    assert table is not None
+    optimum = start_value(table, value_iteration(table, 0.99)[0])
+    assert optimum == pytest.approx(-0.0430, abs=1e-4)
+    assert learned(name, "blackjack-cards", 1) * abs(optimum) < stakes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", NAMES)
