@@ -273,8 +273,8 @@ def test_what_is_remembered_of_a_real_game_is_what_was_acted_on(monkeypatch: pyt
         return step
 
     monkeypatch.setattr(env, "recv", recorded)
-    go(source, 1_000)
-    batch = source.replay.sample(3_000, np.random.default_rng(0))
+    go(source, 600)
+    batch = source.replay.sample(1_500, np.random.default_rng(0))
     assert batch.indices is not None and source.recent.metrics()["rollout/games"] >= 2
     for row, (lane, at) in enumerate(batch.indices.tolist()):
         assert np.array_equal(batch.observation[row].numpy(), played[lane, at][0])
