@@ -26,9 +26,9 @@ def check_env(make: Callable[[int], Any], *, num_envs: int = 3, steps: int = 300
 
     `make(num_envs)` returns a new `envs.Env`. Checked: spaces, dtypes and shapes; that arrays handed out are not
     written to later; that stacked frames, newest last, move on by one a step and begin with zeros; restart in the same
-    step with the true final observation; `terminated` and `truncated` apart; that
-    the score is the sum of the rewards of whole games; that one seed gives one game, each lane by its own seed alone;
-    forced actions; and that saving and loading continues the games exactly where the environment says that it can.
+    step with the true final observation; `terminated` and `truncated` apart; that the score is the sum of the rewards
+    of whole games; that one seed gives one game, each lane by its own seed alone; forced actions; and that saving and
+    loading continues the games exactly where the environment says that it can.
     """
     env = make(num_envs)
     _check_spec(env, num_envs)

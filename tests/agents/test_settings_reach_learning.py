@@ -52,6 +52,17 @@ def play(source: Any, env_steps: int) -> list[Any]:
     return batches
 
 
+def leaves_of(memory: Any, pairs: np.ndarray) -> np.ndarray:
+    """What the sum tree holds of transitions by lane and position [B, 2]."""
+    return memory.priorities.tree.leaves[pairs[:, 0] * memory.slots + pairs[:, 1] % memory.slots]
+
+
+def assert_explored_apart(actions: np.ndarray, greedy: int) -> None:
+    """400 games with one observation, of which 60% threw a coin for one of six actions."""
+    assert np.mean(actions != greedy) == pytest.approx(0.6 * 5 / 6, abs=0.08)
+    assert set(actions.tolist()) == set(range(6))
+
+
 # Deep Q-networks and all that derive from them
 
 
@@ -63,13 +74,13 @@ def test_returns_of_the_line_are_those_of_its_config(name: str, life_loss_ends_v
     source = of_the_line(name, env, **changes).make_source(env, seed=0)
     play(source, 40)
     content = {observation: transition[1:] for observation, transition in stored(source).items()}
-    two = 0.64 if not life_loss_ends_value else 0.0
+    beyond = 0.0 if life_loss_ends_value else 0.64
     assert content[0, 0, 0] == (0.4, 0.64, [0, 0, 2])  # 0 + 0.8 * 0.5
     assert content[0, 0, 1] == (0.5, 0.64, [0, 0, 3])
     assert content[0, 0, 2][:2] == (-0.4, 0.0)
     assert content[0, 1, 2] == (0.5, 0.8, [0, 1, 3])  # the time limit cuts the window, and the value goes on
-    assert content[1, 0, 1][:2] == (0.2, two)
-    assert content[1, 0, 2][:2] == (0.25, two)
+    assert content[1, 0, 1][:2] == (0.2, beyond)
+    assert content[1, 0, 2][:2] == (0.25, beyond)
     assert content[1, 0, 3][:2] == (0.1, 0.64)
     assert source.metrics()["rollout/score_mean"] == np.mean([2.0, 1.0, 4.75])
 
@@ -77,9 +88,8 @@ def test_returns_of_the_line_are_those_of_its_config(name: str, life_loss_ends_v
 @pytest.mark.parametrize("name", LINE)
 def test_updates_of_the_line_are_due_when_its_config_says(name: str) -> None:
     env = scripted()
-    source = of_the_line(name, env, batch_size=5, warmup_env_steps=12, train_period_env_steps=6).make_source(
-        env, seed=0
-    )
+    agent = of_the_line(name, env, batch_size=5, warmup_env_steps=12, train_period_env_steps=6)
+    source = agent.make_source(env, seed=0)
     assert source.warmup_env_steps >= 12
     batches = play(source, 60)
     first = -(-(source.warmup_env_steps + 1) // 6) * 6
@@ -97,8 +107,7 @@ def test_priorities_of_the_line_are_those_of_its_config(name: str) -> None:
     pairs = memory.sample(500, np.random.default_rng(0)).indices
     errors = np.where(pairs[:, 0] == 0, 16.0, 1.0)
     memory.update_priorities(pairs, errors)
-    leaf = memory.priorities.tree.leaves[pairs[:, 0] * memory.slots + pairs[:, 1] % memory.slots]
-    np.testing.assert_allclose(leaf, (errors + SMALLEST_PRIORITY) ** 0.25)  # 2 and 1
+    np.testing.assert_allclose(leaves_of(memory, pairs), (errors + SMALLEST_PRIORITY) ** 0.25)  # 2 and 1
     source.batch_size = 64
     batch = source._sample()
     assert batch.weights.numpy() == pytest.approx(np.where(batch.indices[:, 0] == 0, 0.5, 1.0), rel=1e-3)
@@ -108,17 +117,12 @@ def test_errors_of_an_update_become_priorities() -> None:
     env = scripted()
     agent = of_the_line("prioritized-dqn", env, warmup_env_steps=12, batch_size=4, n_step=1, priority_exponent=1.0)
     source = agent.make_source(env, seed=0)
-    updates = []
-    update = agent.update
-    agent.update = lambda batch: updates.append((batch, update(batch))) or updates[-1][1]
-    while not updates:
-        work = source.next()
-        if work.batch is not None:
-            source.feedback(work.batch, agent.update(work.batch))
-    batch, outcome = updates[0]
-    memory = source.replay
-    leaf = memory.priorities.tree.leaves[batch.indices[:, 0] * memory.slots + batch.indices[:, 1] % memory.slots]
-    np.testing.assert_allclose(leaf, outcome.per_sample["td_error"].numpy() + SMALLEST_PRIORITY, rtol=1e-5)
+    while (batch := source.next().batch) is None:
+        pass
+    outcome = agent.update(batch)
+    source.feedback(batch, outcome)
+    expected = outcome.per_sample["td_error"].numpy() + SMALLEST_PRIORITY
+    np.testing.assert_allclose(leaves_of(source.replay, batch.indices), expected, rtol=1e-5)
 
 
 # The recurrent one
@@ -126,8 +130,7 @@ def test_errors_of_an_update_become_priorities() -> None:
 
 def recurrent(env: ScriptedEnv, **changes: Any) -> DRQN:
     config = dataclasses.replace(DRQN.presets(env.spec)["default"], **{**SMALL_DRQN, "num_envs": 2, **changes})
-    agent = DRQN(DRQN.resolve(config, 1_000), env.spec.observation_space, env.spec.action_space, seed=0)
-    return agent
+    return DRQN(DRQN.resolve(config, 1_000), env.spec.observation_space, env.spec.action_space, seed=0)
 
 
 @pytest.mark.parametrize("life_loss_ends_value", [True, False])
@@ -162,9 +165,8 @@ def test_a_recurrent_agent_explores_by_a_coin_of_each_game() -> None:
     agent = recurrent(env, num_envs=400, exploration_start=0.6, exploration_end=0.6)
     observations = np.repeat(env.observe()[:1], 400, axis=0)
     actions, _ = agent.act_with_state(observations, agent.start_state(400), 0, np.random.default_rng(0))
-    greedy = np.bincount(actions).argmax()
-    assert np.mean(actions != greedy) == pytest.approx(0.6 * 5 / 6, abs=0.08)
-    assert set(actions.tolist()) == set(range(6))
+    greedy = int(np.bincount(actions).argmax())
+    assert_explored_apart(actions, greedy)
 
 
 # PQN
@@ -237,9 +239,8 @@ def test_pqn_explores_by_a_coin_of_each_game() -> None:
     agent = PQN(PQN.resolve(config, 1_000), env.spec.observation_space, env.spec.action_space, seed=0)
     observations = np.repeat(env.observe()[:1], 400, axis=0)
     actions, _ = agent.act_and_value(observations, 0, np.random.default_rng(0))
-    greedy = agent.inspect(observations)["q_values"][0].argmax()
-    assert np.mean(actions != greedy) == pytest.approx(0.6 * 5 / 6, abs=0.08)
-    assert set(actions.tolist()) == set(range(6))
+    greedy = int(agent.inspect(observations)["q_values"][0].argmax())
+    assert_explored_apart(actions, greedy)
 
 
 # Stable-Baselines3

@@ -126,40 +126,39 @@ class Stacked(Broken):
 
     def __init__(self, num_envs: int, show: Callable[[np.ndarray, bool], np.ndarray], channels: int = 4) -> None:
         super().__init__(num_envs, lambda step: None)
-        self._show, self._frames = show, np.zeros((num_envs, 0, 2, 2), np.uint8)
+        self._show = show
         space = Box(0, 255, (channels, 2, 2), np.uint8)
         self.spec = dataclasses.replace(
             self._env.spec, observation_kind="image", observation_space=space, frame_stack=4, restorable=False
         )
 
-    def _picture(self, numbers: np.ndarray) -> np.ndarray:
+    def _pictures(self, numbers: np.ndarray) -> np.ndarray:
         return np.repeat(1 + numbers.astype(np.uint8), 4).reshape(len(numbers), 2, 2)
 
-    def _stacks(self, frames: list[list[np.ndarray]], first: bool) -> np.ndarray:
+    def _stacks(self) -> np.ndarray:
         channels = self.spec.observation_space.shape[0]
-        stacks = []
-        for lane in frames:
-            zeros = [np.zeros((2, 2), np.uint8)] * channels
-            stacks.append(self._show(np.stack((zeros + lane)[-channels:]), first and len(lane) == 1))
-        return np.stack(stacks)
+        zeros = [np.zeros((2, 2), np.uint8)] * channels
+        return np.stack([self._show(np.stack((zeros + lane)[-channels:]), len(lane) == 1) for lane in self._seen])
+
+    def _begin(self, numbers: np.ndarray) -> np.ndarray:
+        self._seen = [[picture] for picture in self._pictures(numbers)]
+        return self._stacks()
 
     def reset(self, seed: int | list[int]) -> np.ndarray:
-        self._seen = [[picture] for picture in self._picture(self._env.reset(seed))]
-        return self._stacks(self._seen, True)
+        return self._begin(self._env.reset(seed))
 
     def load_state_dict(self, state: dict) -> np.ndarray:
-        self._seen = [[picture] for picture in self._picture(self._env.load_state_dict(state))]
-        return self._stacks(self._seen, True)
+        return self._begin(self._env.load_state_dict(state))
 
     def recv(self) -> Step:
         step = self._env.recv()
-        for lane, picture in zip(self._seen, self._picture(step.final_observation), strict=True):
+        for lane, picture in zip(self._seen, self._pictures(step.final_observation), strict=True):
             lane.append(picture)
-        step.final_observation = self._stacks(self._seen, False)
-        for lane, picture in enumerate(self._picture(step.observation)):
+        step.final_observation = self._stacks()
+        for lane, picture in enumerate(self._pictures(step.observation)):
             if step.ended[lane]:
                 self._seen[lane] = [picture]
-        step.observation = self._stacks(self._seen, True)
+        step.observation = self._stacks()
         return step
 
 
